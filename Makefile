@@ -1,0 +1,107 @@
+# make                     build/agent
+# make check               every test (scripts/check installs what they need)
+# make SANITIZE=address,undefined ...   the same with sanitizers, in build/san
+# make install DESTDIR= PREFIX=/usr/local
+CC ?= gcc
+Q = $(if $(V),,@)# make V=1 shows every command
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+BUILD = $(if $(SANITIZE),build/san,build)
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1)
+
+WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes \
+	-Wmissing-prototypes -Wvla -Wformat=2 -Wswitch-enum -Werror \
+	$(if $(findstring clang,$(CC)),,-Wno-format-truncation)
+HARDENING = -fPIE -fstack-protector-strong -fstack-clash-protection \
+	$(if $(SANITIZE),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+CFLAGS ?= -O2 -g
+AGENT_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DAGENT_VERSION='"$(VERSION)"' -I. \
+	-MMD -MP $(WARNINGS) $(HARDENING) \
+	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+AGENT_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack \
+	$(if $(SANITIZE),-fsanitize=$(SANITIZE))
+LIBS = -lcurl -lssl -lcrypto -lcares -linih -lexpat -lz -lsqlite3 -ljansson
+
+# The file list is the data flow; scripts/layers.txt is the file list.
+MODULES := $(shell sed -n 's/^\([a-z][^ \#]*\).*/\1/p' scripts/layers.txt)
+OBJ = $(BUILD)/obj
+OBJECTS = $(MODULES:%=$(OBJ)/%.o)
+PARTS = $(filter-out $(OBJ)/agent/main.o,$(OBJECTS))
+NET_OBJECTS = $(filter $(OBJ)/agent/net/%,$(OBJECTS))
+UNIT_OBJECTS = $(patsubst %.c,$(OBJ)/%.o,$(sort $(wildcard tests/unit/*.c)))
+
+all: $(BUILD)/agent
+
+$(BUILD)/agent: $(OBJECTS)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(AGENT_CFLAGS) $(CFLAGS) $(AGENT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(OBJ)/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(AGENT_CFLAGS) $(CFLAGS) -c -o $@ $<
+
+-include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
+
+include tests/lab/lab.mk
+
+$(BUILD)/tests/unit/unit: $(UNIT_OBJECTS) $(PARTS)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(AGENT_CFLAGS) $(CFLAGS) $(AGENT_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+
+$(BUILD)/tests/jail/jail: $(OBJ)/tests/jail/jail.o \
+		$(OBJ)/common/sandbox.o $(OBJ)/common/err.o $(OBJ)/common/buf.o
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(AGENT_CFLAGS) $(CFLAGS) $(AGENT_LDFLAGS) -o $@ $^
+
+$(BUILD)/tests/certs/judge: $(OBJ)/tests/certs/judge.o $(PARTS)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(AGENT_CFLAGS) $(CFLAGS) $(AGENT_LDFLAGS) -o $@ $^ $(LIBS)
+
+# The real keeper with a network role that lies: tests/liar.
+$(BUILD)/tests/liar/agent: $(OBJ)/tests/liar/liar.o \
+		$(filter-out $(NET_OBJECTS),$(OBJECTS))
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(AGENT_CFLAGS) $(CFLAGS) $(AGENT_LDFLAGS) -o $@ $^ $(LIBS)
+
+TEST_PROGRAMS = $(addprefix $(BUILD)/tests/,unit/unit jail/jail certs/judge \
+	liar/agent)
+
+tests: all lab $(TEST_PROGRAMS)
+
+check: tests lint-layers
+	scripts/run-tests $(BUILD)
+
+demo: all lab
+	scripts/demo
+
+lint-layers:
+	scripts/check-layers
+
+lint: lint-layers
+	scripts/lint
+
+format:
+	git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(SYSCONFDIR)/cloud-dp-agent/policy.d \
+		$(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/man/man5 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -m 0755 build/agent $(DESTDIR)$(PREFIX)/sbin/agent
+	install -m 0644 man/agent.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+	install -m 0644 man/agent.conf.5 man/agent-policy.5 \
+		$(DESTDIR)$(PREFIX)/share/man/man5/
+	build/agent --help=completion \
+		> $(DESTDIR)$(PREFIX)/share/bash-completion/completions/agent
+
+clean:
+	rm -rf build
+
+.PHONY: all tests check demo lint lint-layers format install clean
+.DEFAULT_GOAL := all

@@ -1,0 +1,72 @@
+#include "agent/cli/words.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+const char *words_bytes(uint64_t bytes, char out[WORDS_SIZE])
+{
+	static const char *const units[] = { "KiB", "MiB", "GiB", "TiB", "PiB",
+					     "EiB" };
+	double n = (double)bytes / 1024;
+	size_t unit = 0;
+	if (bytes < 1024) {
+		snprintf(out, WORDS_SIZE, "%" PRIu64 " B", bytes);
+		return out;
+	}
+	for (; n >= 1024 && unit + 1 < sizeof(units) / sizeof(*units); unit++)
+		n /= 1024;
+	snprintf(out, WORDS_SIZE, "%.1f %s", n, units[unit]);
+	return out;
+}
+
+const char *words_time(int64_t ms, char out[WORDS_SIZE])
+{
+	int64_t s = ms / 1000 + (ms % 1000 >= 500);
+	if (ms < 1000)
+		snprintf(out, WORDS_SIZE, "%" PRId64 " ms", ms < 0 ? 0 : ms);
+	else if (s < 60)
+		snprintf(out, WORDS_SIZE, "%" PRId64 ".%" PRId64 " s", ms / 1000,
+			 ms % 1000 / 100);
+	else if (s < 3600)
+		snprintf(out, WORDS_SIZE, "%" PRId64 ":%02" PRId64 " min", s / 60,
+			 s % 60);
+	else
+		snprintf(out, WORDS_SIZE, "%" PRId64 ":%02" PRId64 ":%02" PRId64
+			 " h", s / 3600, s / 60 % 60, s % 60);
+	return out;
+}
+
+const char *words_result(enum job_result result)
+{
+	switch (result) {
+	case JOB_VERIFIED:
+		return "verified";
+	case JOB_CACHED:
+		return "cached";
+	case JOB_UNVERIFIED:
+		return "unverified";
+	case JOB_PLANNED:
+		return "planned";
+	case JOB_FAILED:
+		break;
+	}
+	return "failed";
+}
+
+const char *words_cloud(enum choose_cloud cloud)
+{
+	switch (cloud) {
+	case CHOOSE_CLOUD_PREFER:
+		return "prefer";
+	case CHOOSE_CLOUD_NEVER:
+		return "never";
+	case CHOOSE_CLOUD_FALLBACK:
+		break;
+	}
+	return "fallback";
+}
+
+const char *words_plural(uint64_t n)
+{
+	return n == 1 ? "" : "s";
+}

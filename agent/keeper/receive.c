@@ -1,0 +1,658 @@
+#include "agent/keeper/receive.h"
+
+#include "agent/keeper/part.h"
+#include "agent/keeper/roster.h"
+#include "agent/wire.h"
+#include "common/fs.h"
+#include "common/own.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define COPY_BYTES (256u << 10)
+#define STOP_BYTES (4u << 20)   /* hashed between two questions for a stop */
+#define FILE_COST (4u << 10)    /* what a file counts beside its bytes */
+#define SYNC_ALONE (1u << 20)   /* files from it on are synced one by one */
+#define SYNC_BATCH (64u << 20)  /* smaller ones when so much has come */
+
+struct receive {
+	struct receive_options o;
+	char host[WIRE_NAME + 1];    /* of the source of now; "" = no notes */
+	struct roster list;          /* what it lists */
+	struct roster_file *known;   /* what else is in the draft, from sources
+				      * before, hashed; by path; owned */
+	size_t known_count;
+	size_t cursor;               /* no idle file of the list before it */
+	size_t done;                 /* complete files */
+	uint64_t bytes_done, bytes_resumed, bytes_received;
+	uint64_t since_stop, unsynced; /* bytes */
+	struct part_place place;
+	bool is_planned;
+	char *copy;                  /* COPY_BYTES; owned */
+};
+
+static enum err_code no_memory(struct err *e)
+{
+	return err_set(e, ERR_NOMEM, "receive files: no memory");
+}
+
+/* --- one file ------------------------------------------------------------- */
+
+static uint64_t have_of(const struct roster_file *f)
+{
+	return f->state == FILE_DONE ? f->size : f->part ? f->part->have : 0;
+}
+
+/* It can be asked for (again). */
+static void make_idle(struct receive *r, struct roster_file *f)
+{
+	size_t place = (size_t)(f - r->list.files);
+	f->state = FILE_IDLE;
+	if (place < r->cursor)
+		r->cursor = place;
+}
+
+/* Its bytes go, from the disk and from the figures. */
+static void forget(struct receive *r, struct roster_file *f)
+{
+	struct err ignored;
+	r->bytes_done -= have_of(f);
+	if (f->state == FILE_DONE)
+		r->done--;
+	part_free(take_ptr(f->part));
+	fs_remove_tree(r->o.dir_fd, f->path, &ignored);
+	f->is_old = false;
+	f->sha256[0] = '\0';
+	make_idle(r, f);
+}
+
+/* The hash of the whole file, against all that is known of it. */
+static enum err_code judge(struct receive *r, struct roster_file *f,
+			   struct err *e)
+{
+	char sha1[DIGEST_HEX_SIZE] = "";
+	enum err_code rc = digest_hex(f->part->sha256, f->sha256, e);
+	if (rc == ERR_OK && f->part->sha1)
+		rc = digest_hex(f->part->sha1, sha1, e);
+	return rc == ERR_OK ? roster_judge_hash(&r->list, f, sha1, e) : rc;
+}
+
+/* What fsync is for a file, for the whole file system of the draft: thousands
+ * of small files wait for the disk once, not one after the other. */
+static enum err_code sync_all(struct receive *r, struct err *e)
+{
+	if (r->unsynced && syncfs(r->o.dir_fd) != 0)
+		return err_set(e, errno == ENOSPC || errno == EDQUOT ?
+					  ERR_SPACE_DISK : ERR_FOLDER,
+			       "write the draft to the disk: %m");
+	r->unsynced = 0;
+	return ERR_OK;
+}
+
+static enum err_code sync_file(struct receive *r, const struct roster_file *f,
+			       struct err *e)
+{
+	if (f->size >= SYNC_ALONE)
+		return fs_sync(f->part->fd, f->path, e);
+	r->unsynced += f->size + FILE_COST;
+	return r->unsynced > SYNC_BATCH ? sync_all(r, e) : ERR_OK;
+}
+
+/* All bytes are there, the part is open. Where it fails, they are forgotten. */
+static enum err_code complete(struct receive *r, struct roster_file *f,
+			      struct err *e)
+{
+	enum err_code rc = judge(r, f, e);
+	if (rc == ERR_OK) {
+		part_drop_note(f->part);
+		rc = sync_file(r, f, e);
+	}
+	if (rc != ERR_OK) {
+		forget(r, f);
+		return rc;
+	}
+	part_free(take_ptr(f->part));
+	f->state = FILE_DONE;
+	r->done++;
+	return ERR_OK;
+}
+
+static enum err_code open_part(struct receive *r, struct roster_file *f,
+			       struct err *e)
+{
+	if (f->part == NULL)
+		f->part = part_new(roster_says_sha1(f), e);
+	if (f->part == NULL)
+		return e ? e->code : ERR_NOMEM;
+	if (f->part->fd >= 0)
+		return ERR_OK;
+	return part_open(f->part, &r->place, f->path, f->size, e);
+}
+
+/* --- a source's list ------------------------------------------------------ */
+
+struct receive *receive_new(const struct receive_options *options,
+			    struct err *e)
+{
+	struct receive *r = calloc(1, sizeof(*r));
+	if (r)
+		r->copy = malloc(COPY_BYTES);
+	if (r == NULL || r->copy == NULL) {
+		free(r);
+		no_memory(e);
+		return NULL;
+	}
+	r->o = *options;
+	r->list.limits = (struct roster_limits){
+		.wanted = options->wanted && options->wanted->count ?
+				  options->wanted : NULL,
+		.size = options->size,
+		.most_bytes = options->most_bytes,
+	};
+	return r;
+}
+
+static void free_known(struct receive *r)
+{
+	for (size_t i = 0; i < r->known_count; i++) {
+		part_free(r->known[i].part);
+		free(r->known[i].path);
+	}
+	free(r->known);
+	r->known = NULL;
+	r->known_count = 0;
+}
+
+void receive_free(struct receive *r)
+{
+	if (r == NULL)
+		return;
+	free_known(r);
+	for (size_t i = 0; i < r->list.count; i++)
+		part_free(r->list.files[i].part);
+	roster_free(&r->list);
+	free(r->copy);
+	free(r);
+}
+
+static int by_path(const void *a, const void *b)
+{
+	return strcmp(((const struct roster_file *)a)->path,
+		      ((const struct roster_file *)b)->path);
+}
+
+/* Move what holds bytes to `to`; returns how many. */
+static size_t keep_known(struct roster_file *from, size_t count,
+			 struct roster_file *to, bool is_same_host)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < count; i++) {
+		struct roster_file *f = &from[i];
+		if (f->state == FILE_GONE || have_of(f) == 0) {
+			part_free(f->part);
+			free(f->path);
+			continue;
+		}
+		if (!is_same_host) {
+			f->is_old = true;
+			f->has_restarted = false;
+		}
+		to[kept++] = *f;
+	}
+	return kept;
+}
+
+enum err_code receive_begin(struct receive *r, const char *source_host,
+			    struct err *e)
+{
+	bool is_same = strcasecmp(r->host, source_host) == 0;
+	size_t room = r->known_count + r->list.count, kept;
+	struct roster_file *all = calloc(room + 1, sizeof(*all));
+	if (all == NULL)
+		return no_memory(e);
+	receive_fail_all(r);
+	kept = keep_known(r->known, r->known_count, all, is_same);
+	kept += keep_known(r->list.files, r->list.count, all + kept, is_same);
+	qsort(all, kept, sizeof(*all), by_path);
+	free(r->known);
+	r->known = all;
+	r->known_count = kept;
+	roster_clear(&r->list);
+	snprintf(r->host, sizeof(r->host), "%s", source_host);
+	r->host[strcspn(r->host, "\n")] = '\0'; /* the note's separator */
+	r->cursor = r->done = 0;
+	r->bytes_done = r->bytes_resumed = 0;
+	r->is_planned = false;
+	return ERR_OK;
+}
+
+enum err_code receive_file(struct receive *r, uint64_t index, const char *path,
+			   uint64_t size, const char *hash, struct err *e)
+{
+	if (r->is_planned)
+		return err_set(e, ERR_NET_LIED, "a file after the end of the list");
+	return roster_add(&r->list, index, path, size, hash, e);
+}
+
+enum err_code receive_check(struct receive *r, struct err *e)
+{
+	return roster_check(&r->list, e);
+}
+
+/* --- what the draft holds already ----------------------------------------- */
+
+static enum err_code ask_stop(struct receive *r, uint64_t bytes, struct err *e)
+{
+	r->since_stop += bytes;
+	if (r->since_stop < STOP_BYTES || r->o.stop == NULL)
+		return ERR_OK;
+	r->since_stop = 0;
+	return r->o.stop(r->o.stop_arg, e);
+}
+
+static struct roster_file *find_known(const struct receive *r, char *path)
+{
+	const struct roster_file key = { .path = path };
+	if (r->known_count == 0)
+		return NULL;
+	struct roster_file *f = bsearch(&key, r->known, r->known_count, sizeof(key),
+					by_path);
+	return f && f->state != FILE_GONE ? f : NULL;
+}
+
+/* Is what we know of it true, and enough? `size`: what the disk has of it. */
+static bool is_usable(const struct roster_file *known,
+		      const struct roster_file *f, uint64_t size)
+{
+	uint64_t have = have_of(known);
+	if (f->size != RECEIVE_UNKNOWN && have > f->size)
+		return false;
+	if (known->state == FILE_DONE) /* its SHA-1 nobody kept */
+		return size == have && !roster_says_sha1(f) &&
+		       (f->size == RECEIVE_UNKNOWN || f->size == have);
+	return size >= have && (known->part->sha1 || !roster_says_sha1(f));
+}
+
+/* A file that this run has hashed before. */
+static enum err_code take_known(struct receive *r, struct roster_file *f,
+				struct roster_file *known, int fd, struct err *e)
+{
+	f->is_old = known->is_old;
+	f->has_restarted = known->has_restarted;
+	if (known->state == FILE_DONE) {
+		memcpy(f->sha256, known->sha256, sizeof(f->sha256));
+		if (f->size == RECEIVE_UNKNOWN &&
+		    roster_learn_size(&r->list, f, known->size, e) != ERR_OK)
+			return e ? e->code : ERR_SIZE;
+		f->state = FILE_DONE;
+		r->done++;
+		r->bytes_done += f->size;
+		if (f->said[0] && strcmp(f->said, f->sha256) != 0)
+			forget(r, f); /* of two sources one is wrong */
+		return ERR_OK;
+	}
+	f->part = take_ptr(known->part);
+	r->bytes_done += f->part->have;
+	part_read_note(f->part, r->host, fd);
+	return ERR_OK;
+}
+
+static enum err_code hash_kept(struct receive *r, struct roster_file *f, int fd,
+			       struct err *e)
+{
+	struct part *p = f->part = part_new(roster_says_sha1(f), e);
+	if (p == NULL)
+		return e ? e->code : ERR_NOMEM;
+	f->is_old = true;
+	for (;;) {
+		ssize_t n = pread(fd, r->copy, COPY_BYTES, (off_t)p->have);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_set(e, ERR_FOLDER, "read %.200s: %m", f->path);
+		if (n == 0)
+			break;
+		part_hash(p, r->copy, (size_t)n);
+		r->bytes_done += (uint64_t)n;
+		enum err_code rc = ask_stop(r, (uint64_t)n, e);
+		if (rc != ERR_OK)
+			return rc;
+	}
+	part_read_note(p, r->host, fd);
+	return part_trim(p, fd, f->path, e);
+}
+
+/* Take up what lies there under the name of the file. */
+static enum err_code adopt(struct receive *r, struct roster_file *f, struct err *e)
+{
+	autofd fd = -1;
+	uint64_t size;
+	struct roster_file *known = find_known(r, f->path);
+	enum err_code rc = part_find(&r->place, f->path, &fd, &size, e);
+	if (rc != ERR_OK)
+		return rc;
+	if (fd >= 0 && f->size != RECEIVE_UNKNOWN && size > f->size)
+		forget(r, f); /* the descriptor is of no use then */
+	else if (size && known && is_usable(known, f, size))
+		rc = take_known(r, f, known, fd, e);
+	else if (size)
+		rc = hash_kept(r, f, fd, e);
+	if (known) {
+		part_free(take_ptr(known->part));
+		known->state = FILE_GONE;
+	}
+	if (rc != ERR_OK || f->state == FILE_DONE || have_of(f) != f->size)
+		return rc;
+	/* All there, or nothing to come: a file of no bytes is made here. */
+	if ((rc = open_part(r, f, e)) != ERR_OK)
+		return rc;
+	rc = complete(r, f, e);
+	/* Bytes from before prove nothing against this source. */
+	return rc == ERR_HASH_FILE && f->size ? ERR_OK : rc;
+}
+
+enum err_code receive_plan(struct receive *r, uint64_t *bytes_kept,
+			   uint64_t *need, struct err *e)
+{
+	struct stat st;
+	enum err_code rc = receive_check(r, e);
+	if (rc != ERR_OK)
+		return rc;
+	if (fstat(r->o.dir_fd, &st) != 0)
+		return err_set(e, ERR_FOLDER, "look at the draft: %m");
+	r->place = (struct part_place){ r->o.dir_fd, st.st_dev };
+	r->cursor = 0;
+	for (size_t i = 0; i < r->list.count; i++) {
+		rc = adopt(r, &r->list.files[i], e);
+		if (rc == ERR_OK)
+			rc = ask_stop(r, FILE_COST, e);
+		if (rc != ERR_OK)
+			return rc;
+	}
+	r->is_planned = true;
+	r->bytes_resumed = r->bytes_done;
+	*bytes_kept = r->bytes_done;
+	*need = 0;
+	for (size_t i = 0; i < r->list.count; i++) {
+		const struct roster_file *f = &r->list.files[i];
+		if (f->size != RECEIVE_UNKNOWN)
+			*need += f->size - have_of(f);
+	}
+	return ERR_OK;
+}
+
+/* --- asking, and the answer ----------------------------------------------- */
+
+bool receive_next(struct receive *r, struct receive_ask *out)
+{
+	while (r->is_planned && r->cursor < r->list.count) {
+		struct roster_file *f = &r->list.files[r->cursor++];
+		if (f->state != FILE_IDLE)
+			continue;
+		f->state = FILE_ASKED;
+		*out = (struct receive_ask){ .index = f->index,
+					     .offset = have_of(f),
+					     .size = f->size,
+					     .path = f->path };
+		if (f->part && f->part->have)
+			memcpy(out->etag, f->part->etag, sizeof(out->etag));
+		return true;
+	}
+	return false;
+}
+
+static struct roster_file *look(struct receive *r, uint64_t index,
+				enum roster_state state, struct err *e)
+{
+	struct roster_file *f = r->is_planned ? roster_find(&r->list, index) : NULL;
+	if (f && f->state == state)
+		return f;
+	err_set(e, ERR_NET_LIED, "an answer about file number %" PRIu64 ", which %s",
+		index, f ? "is not at that step" : "nobody listed");
+	return NULL;
+}
+
+/* The server sends all of it, though we asked for the rest. */
+static enum err_code start_over(struct receive *r, struct roster_file *f,
+				struct err *e)
+{
+	if (f->has_restarted)
+		return err_set(e, ERR_HTTP, "%.200s: the server begins it anew "
+			       "instead of going on, for the second time", f->path);
+	f->has_restarted = true;
+	f->is_old = false;
+	r->bytes_done -= f->part->have;
+	return part_restart(f->part, f->path, e);
+}
+
+static bool is_etag(const char *text)
+{
+	for (const char *c = text; *c; c++)
+		if ((unsigned char)*c <= ' ' || *c == 0x7f)
+			return false;
+	return strlen(text) < PART_ETAG_SIZE;
+}
+
+/* Which version of the file are the bytes of? */
+static enum err_code take_etag(struct roster_file *f, uint64_t offset,
+			       const char *etag, struct err *e)
+{
+	struct part *p = f->part;
+	if (!is_etag(etag))
+		etag = "";
+	if (offset == 0) {
+		part_drop_note(p);
+		snprintf(p->etag, sizeof(p->etag), "%s", etag);
+	} else if (p->etag[0] && etag[0] && strcmp(p->etag, etag) != 0) {
+		return err_set(e, ERR_CHANGED, "%.200s: the server has another "
+			       "version now, %.80s instead of %.80s", f->path, etag,
+			       p->etag);
+	} else if (!p->etag[0]) {
+		part_drop_note(p); /* of two hosts: no etag is of all */
+	}
+	return ERR_OK;
+}
+
+enum err_code receive_head(struct receive *r, uint64_t index, uint64_t offset,
+			   uint64_t total, const char *etag, struct err *e)
+{
+	struct roster_file *f = look(r, index, FILE_ASKED, e);
+	if (f == NULL)
+		return ERR_NET_LIED;
+	uint64_t have = have_of(f);
+	if (offset && offset != have)
+		return err_set(e, ERR_NET_LIED, "%.200s: asked for it from %" PRIu64
+			       ", it comes from %" PRIu64, f->path, have, offset);
+	if (total != RECEIVE_UNKNOWN &&
+	    (total < offset || (f->size != RECEIVE_UNKNOWN && total != f->size)))
+		return err_set(e, ERR_LENGTH, "%.200s: the server has %" PRIu64
+			       " bytes of it, not %" PRIu64, f->path, total,
+			       f->size != RECEIVE_UNKNOWN ? f->size : offset);
+	enum err_code rc = ERR_OK;
+	if (total != RECEIVE_UNKNOWN)
+		rc = roster_learn_size(&r->list, f, total, e);
+	if (rc == ERR_OK)
+		rc = open_part(r, f, e);
+	if (rc == ERR_OK && offset < have)
+		rc = start_over(r, f, e);
+	if (rc == ERR_OK)
+		rc = take_etag(f, offset, etag, e);
+	if (rc == ERR_OK)
+		f->state = FILE_COMING;
+	if (rc == ERR_CHANGED)
+		forget(r, f);
+	return rc;
+}
+
+/* May `len` bytes more come? */
+static enum err_code check_room(struct receive *r, struct roster_file *f,
+				size_t len, struct err *e)
+{
+	const struct roster_limits *limits = &r->list.limits;
+	uint64_t have = f->part->have, done = r->bytes_done + len;
+	if (f->size != RECEIVE_UNKNOWN && len > f->size - have) {
+		uint64_t size = f->size;
+		/* whole, as it seems; but nobody knows what it is */
+		forget(r, f);
+		return err_set(e, ERR_LENGTH, "%.200s: more than its %" PRIu64
+			       " bytes come", f->path, size);
+	}
+	if (limits->size != RECEIVE_UNKNOWN && done > limits->size)
+		return err_set(e, ERR_SIZE, "more bytes come than the %" PRIu64
+			       " that policy says", limits->size);
+	if (done > limits->most_bytes)
+		return err_set(e, ERR_SPACE_CACHE, "more bytes come than the %" PRIu64
+			       " there is room for", limits->most_bytes);
+	return ERR_OK;
+}
+
+enum err_code receive_data(struct receive *r, uint64_t index, uint64_t offset,
+			   const void *bytes, size_t len, struct err *e)
+{
+	struct roster_file *f = look(r, index, FILE_COMING, e);
+	if (f == NULL)
+		return ERR_NET_LIED;
+	struct part *p = f->part;
+	if (offset != p->have)
+		return err_set(e, ERR_NET_LIED, "%.200s: bytes for %" PRIu64
+			       " where %" PRIu64 " are", f->path, offset, p->have);
+	enum err_code rc = check_room(r, f, len, e);
+	for (size_t at = 0, n; rc == ERR_OK && at < len; at += n) {
+		/* The slot is net's memory too: what is written and what is
+		 * hashed must be the same bytes, so both are of our copy. */
+		n = len - at < COPY_BYTES ? len - at : COPY_BYTES;
+		memcpy(r->copy, (const char *)bytes + at, n);
+		rc = part_append(p, f->path, r->copy, n, e);
+		if (rc == ERR_OK) {
+			r->bytes_done += n;
+			r->bytes_received += n;
+		}
+	}
+	/* Small files are over before a note could be of use. */
+	if (rc == ERR_OK && p->have < f->size)
+		part_write_note(p, r->host);
+	return rc;
+}
+
+/* --- the end of an answer ------------------------------------------------- */
+
+enum err_code receive_end(struct receive *r, uint64_t index, struct err *e)
+{
+	struct roster_file *f = r->is_planned ? roster_find(&r->list, index) : NULL;
+	/* No head, but bytes from before: the server said that they are all
+	 * (416 at the full size). */
+	bool is_all = f && f->state == FILE_ASKED && have_of(f) > 0;
+	if (!is_all && (f = look(r, index, FILE_COMING, e)) == NULL)
+		return ERR_NET_LIED;
+	uint64_t have = have_of(f);
+	enum err_code rc = ERR_OK;
+	if (f->size != RECEIVE_UNKNOWN && have != f->size)
+		rc = err_set(e, ERR_LENGTH, "%.200s: ended after %" PRIu64
+			     " of %" PRIu64 " bytes", f->path, have, f->size);
+	if (rc == ERR_OK)
+		rc = open_part(r, f, e);
+	if (rc == ERR_OK)
+		rc = roster_learn_size(&r->list, f, have, e);
+	if (rc != ERR_OK) {
+		receive_fail(r, index);
+		return rc;
+	}
+	return complete(r, f, e);
+}
+
+static bool is_pending(const struct roster_file *f)
+{
+	return f->state == FILE_ASKED || f->state == FILE_COMING;
+}
+
+static void end_badly(struct receive *r, struct roster_file *f)
+{
+	struct err ignored;
+	uint64_t have = have_of(f);
+	make_idle(r, f);
+	/* The last byte came, the end did not: nothing is left to ask for. */
+	if (have && have == f->size) {
+		if (open_part(r, f, &ignored) == ERR_OK)
+			complete(r, f, &ignored);
+		return;
+	}
+	if (f->part && f->part->fd >= 0)
+		part_trim(f->part, f->part->fd, f->path, &ignored);
+	if (f->part)
+		part_close(f->part);
+	if (have == 0)
+		part_free(take_ptr(f->part));
+}
+
+void receive_fail(struct receive *r, uint64_t index)
+{
+	struct roster_file *f = roster_find(&r->list, index);
+	if (f && is_pending(f))
+		end_badly(r, f);
+}
+
+void receive_fail_all(struct receive *r)
+{
+	for (size_t i = 0; i < r->list.count; i++)
+		if (is_pending(&r->list.files[i]))
+			end_badly(r, &r->list.files[i]);
+}
+
+void receive_drop(struct receive *r, uint64_t index)
+{
+	struct roster_file *f = roster_find(&r->list, index);
+	if (f && is_pending(f))
+		forget(r, f);
+}
+
+/* --- the whole ------------------------------------------------------------ */
+
+bool receive_is_complete(const struct receive *r)
+{
+	return r->is_planned && r->done == r->list.count;
+}
+
+enum err_code receive_listing(struct receive *r, struct listing *out,
+			      struct err *e)
+{
+	enum err_code rc = sync_all(r, e);
+	for (size_t i = 0; rc == ERR_OK && i < r->list.count; i++) {
+		const struct roster_file *f = &r->list.files[i];
+		if (f->state == FILE_DONE)
+			rc = listing_add(out, f->path, f->sha256, e);
+	}
+	return rc;
+}
+
+/* What failed must not be what a later run begins with, whoever it came from. */
+bool receive_distrust(struct receive *r)
+{
+	bool is_mixed = false;
+	for (size_t i = 0; i < r->list.count; i++) {
+		struct roster_file *f = &r->list.files[i];
+		is_mixed |= f->is_old && have_of(f);
+		forget(r, f);
+	}
+	struct err ignored;
+	for (size_t i = 0; i < r->known_count; i++)
+		fs_remove_tree(r->o.dir_fd, r->known[i].path, &ignored);
+	free_known(r);
+	r->bytes_resumed = 0;
+	r->cursor = 0;
+	return is_mixed;
+}
+
+void receive_figures(const struct receive *r, struct receive_figures *out)
+{
+	*out = (struct receive_figures){
+		.files = r->list.count,
+		.files_done = r->done,
+		.bytes_total = r->list.bytes_total,
+		.bytes_done = r->bytes_done,
+		.bytes_resumed = r->bytes_resumed,
+		.bytes_received = r->bytes_received,
+	};
+}

@@ -1,0 +1,122 @@
+#ifndef AGENT_KEEPER_RECEIVE_H
+#define AGENT_KEEPER_RECEIVE_H
+
+#include "common/err.h"
+#include "common/listing.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * The files of one content, received into a draft folder. Everything that the
+ * net role says about them is judged here: names, numbers, lengths, order,
+ * hashes. No network, no messages: the job feeds it.
+ *
+ * A source's list is taken by receive_begin / receive_file / receive_plan;
+ * files that are complete from an earlier source or run are kept when their
+ * size fits, partial ones go on where they end (their bytes hashed again).
+ */
+struct receive;
+
+#define RECEIVE_UNKNOWN UINT64_MAX
+
+struct receive_options {
+	int dir_fd;                   /* the draft folder; borrowed */
+	const struct listing *wanted; /* policy's file list, sorted; borrowed;
+				       * count 0 = none */
+	uint64_t size;     /* of the whole content by policy; or UNKNOWN */
+	uint64_t most_bytes;  /* more than that is refused: quota, disk */
+	enum err_code (*stop)(void *arg, struct err *e); /* signals; may be NULL */
+	void *stop_arg;
+};
+
+struct receive *receive_new(const struct receive_options *options,
+			    struct err *e);
+void receive_free(struct receive *r); /* closes, keeps what is on the disk */
+
+/* A new source: its list follows. Knowledge of complete files stays. */
+enum err_code receive_begin(struct receive *r, const char *source_host,
+			    struct err *e);
+
+/*
+ * One listed file. path: relpath_check, no twin by ASCII case, no file that is
+ * another's folder: else ERR_NAME. hash: what the source says of it ("" or 64 /
+ * 40 hex): only makes stricter. With a wanted list: a path that is not on it is
+ * passed over, one whose SHA-256 contradicts it is ERR_HASH_FILE.
+ */
+enum err_code receive_file(struct receive *r, uint64_t index, const char *path,
+			   uint64_t size, const char *hash, struct err *e);
+
+/*
+ * The list is complete. Checks that nothing wanted is missing (ERR_ABSENT names
+ * it), that the sizes add up to the policy's (ERR_SIZE) and stay below
+ * most_bytes (ERR_SPACE_CACHE). Looks at what the draft holds already, hashing
+ * kept bytes. bytes_kept: usable from before. need: still to come (files of
+ * unknown size not counted).
+ */
+enum err_code receive_plan(struct receive *r, uint64_t *bytes_kept,
+			   uint64_t *need, struct err *e);
+
+/* The part of receive_plan that judges the list alone and touches no file. */
+enum err_code receive_check(struct receive *r, struct err *e);
+
+/* What to ask for next, in list order; false when nothing is left to ask.
+ * The file counts as asked from now on. */
+struct receive_ask {
+	uint64_t index, offset, size;
+	char etag[257]; /* validator of the kept bytes at this host; "" = none */
+	const char *path;
+};
+bool receive_next(struct receive *r, struct receive_ask *out);
+
+/* The answer begins. offset: as asked, or 0 (start over: kept bytes go, once a
+ * source for each file). Anything else is ERR_NET_LIED. total RECEIVE_UNKNOWN
+ * is fine. A total that is not the listed size: ERR_LENGTH. */
+enum err_code receive_head(struct receive *r, uint64_t index, uint64_t offset,
+			   uint64_t total, const char *etag, struct err *e);
+
+/* Bytes, which must follow the ones before: else ERR_NET_LIED; beyond the size
+ * or most_bytes: ERR_LENGTH, ERR_SPACE_CACHE. They are copied before anything
+ * is done with them: written to the file, and hashed from the copy. */
+enum err_code receive_data(struct receive *r, uint64_t index, uint64_t offset,
+			   const void *bytes, size_t len, struct err *e);
+
+/*
+ * The answer ended well: exact length, the source's hash and the wanted hash
+ * (ERR_HASH_FILE names the file and both hashes; its bytes go), fsync, close.
+ */
+enum err_code receive_end(struct receive *r, uint64_t index, struct err *e);
+/* It ended badly: the bytes stay for resume, the file may be asked again. */
+void receive_fail(struct receive *r, uint64_t index);
+/* The same for every file that was asked and has not ended. */
+void receive_fail_all(struct receive *r);
+/* It ended because the server has another version now: the kept bytes go. */
+void receive_drop(struct receive *r, uint64_t index);
+
+/* Is every file of the list complete? */
+bool receive_is_complete(const struct receive *r);
+
+/* Owned by the caller: the listing of all files, complete ones only. */
+enum err_code receive_listing(struct receive *r, struct listing *out,
+			      struct err *e);
+
+/*
+ * The content hash was wrong. True when bytes from before this source (kept or
+ * of another source) are among the files: they are thrown away, all files are
+ * asked anew, and the same source deserves a second chance. False: everything
+ * came from this source.
+ */
+bool receive_distrust(struct receive *r);
+
+/* Figures for progress and reports. */
+struct receive_figures {
+	uint64_t files, files_done;
+	uint64_t bytes_total;    /* of known sizes */
+	uint64_t bytes_done;     /* in the draft now, kept ones included */
+	uint64_t bytes_resumed;  /* kept from earlier runs or sources, usable */
+	uint64_t bytes_received; /* by receive_data, this run */
+};
+void receive_figures(const struct receive *r, struct receive_figures *out);
+
+#endif

@@ -1,0 +1,202 @@
+#include "agent/keeper/transfer.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define TICK_MS 100
+
+/* --- the list ------------------------------------------------------------------- */
+
+static enum err_code take_entry(struct transfer *t, const struct wire_entry *m,
+				struct err *e)
+{
+	char path[4097], hash[65];
+	snprintf(path, sizeof(path), "%.*s", SPAN_ARG(m->path));
+	snprintf(hash, sizeof(hash), "%.*s", SPAN_ARG(m->hash));
+	t->files++;
+	return receive_file(t->receive, m->index, path, m->size, hash, e);
+}
+
+static enum err_code on_list(void *arg, const struct wire_msg *m, struct err *e)
+{
+	struct transfer *t = arg;
+	if (m->type == WIRE_ENTRY)
+		return take_entry(t, &m->entry, e);
+	if (m->type == WIRE_ATTEMPT) {
+		log_warning("DataTransferService", "%.*s: %.*s",
+			    SPAN_ARG(m->attempt.url), SPAN_ARG(m->attempt.text));
+		return ERR_OK;
+	}
+	if (m->type != WIRE_LISTED)
+		return worker_lied(m, e);
+	if (m->listed.count != t->files)
+		return err_set(e, ERR_NET_LIED, "%llu files, %llu announced",
+			       (unsigned long long)t->files,
+			       (unsigned long long)m->listed.count);
+	t->rung = (enum wire_rung)m->listed.rung;
+	t->form = (enum wire_form)m->listed.form;
+	return ERR_OK;
+}
+
+enum err_code transfer_list(struct transfer *t, struct err *e)
+{
+	struct wire_list m = {
+		.kind = t->kind,
+		.url = span_of(t->url),
+		.token = span_of(t->token),
+		.rung = t->rung,
+		.form = t->form,
+		.content_id = span_of(t->content->id),
+		.version = t->content->version,
+	};
+	t->files = 0;
+	enum err_code rc = receive_begin(t->receive, t->host, e);
+	if (rc == ERR_OK)
+		rc = worker_call(t->worker, WIRE_LIST, &m, on_list, t, e);
+	return rc;
+}
+
+/* --- the files -------------------------------------------------------------------- */
+
+static enum err_code ask_next(struct transfer *t, unsigned *pending,
+			      struct err *e)
+{
+	struct receive_ask ask;
+	while (*pending < worker_connections(t->worker) &&
+	       receive_next(t->receive, &ask)) {
+		struct wire_fetch m = { .index = ask.index,
+					.offset = ask.offset,
+					.size = ask.size,
+					.etag = span_of(ask.etag) };
+		enum err_code rc = worker_send(t->worker, WIRE_FETCH, &m, e);
+		if (rc != ERR_OK)
+			return rc;
+		(*pending)++;
+	}
+	return ERR_OK;
+}
+
+static enum err_code take_data(struct transfer *t, const struct wire_data *m,
+			       struct err *e)
+{
+	const char *at = worker_slot(t->worker, m->slot);
+	if (at == NULL || m->length > worker_slot_bytes(t->worker))
+		return err_set(e, ERR_NET_LIED, "message DATA: no slot %llu of "
+			       "%llu bytes", (unsigned long long)m->slot,
+			       (unsigned long long)m->length);
+	enum err_code rc = receive_data(t->receive, m->index, m->offset, at,
+					(size_t)m->length, e);
+	if (rc != ERR_OK)
+		return rc;
+	struct wire_slot back = { .slot = m->slot };
+	return worker_send(t->worker, WIRE_SLOT, &back, e);
+}
+
+static enum err_code take_head(struct transfer *t, const struct wire_head *m,
+			       struct err *e)
+{
+	char etag[WIRE_NAME + 1];
+	snprintf(etag, sizeof(etag), "%.*s", SPAN_ARG(m->etag));
+	return receive_head(t->receive, m->index, m->offset, m->total, etag, e);
+}
+
+static enum err_code take_fetched(struct transfer *t, const struct wire_fetched *m,
+				  struct err *e)
+{
+	if (m->code == ERR_OK) {
+		t->form = (enum wire_form)m->form;
+		return receive_end(t->receive, m->index, e);
+	}
+	if (m->code == ERR_CHANGED)
+		receive_drop(t->receive, m->index);
+	else
+		receive_fail(t->receive, m->index);
+	err_set(e, (enum err_code)m->code, "%.*s", SPAN_ARG(m->text));
+	e->retry_after_s = (unsigned)m->retry_after_s;
+	return e->code;
+}
+
+static enum err_code take_message(struct transfer *t, const struct wire_msg *m,
+				  unsigned *pending, struct err *e)
+{
+	if (m->type == WIRE_HEAD)
+		return take_head(t, &m->head, e);
+	if (m->type == WIRE_DATA)
+		return take_data(t, &m->data, e);
+	if (m->type != WIRE_FETCHED || *pending == 0)
+		return worker_lied(m, e);
+	(*pending)--;
+	return take_fetched(t, &m->fetched, e);
+}
+
+/* Whatever ended the run: nothing of it may come later. */
+static enum err_code stop_run(struct transfer *t, struct err *e)
+{
+	struct err ignored = { 0 };
+	if (e->code != ERR_NET_DIED && e->code != ERR_NET_LIED)
+		worker_cancel(t->worker, &ignored);
+	receive_fail_all(t->receive);
+	return e->code;
+}
+
+enum err_code transfer_run(struct transfer *t, struct err *e)
+{
+	unsigned pending = 0;
+	int64_t tick_ms = 0;
+	const struct wire_msg *m;
+	for (;;) {
+		if (ask_next(t, &pending, e) != ERR_OK)
+			return stop_run(t, e);
+		if (pending == 0)
+			return ERR_OK;
+		int64_t now = clock_now_ms();
+		if (now >= tick_ms) {
+			if (t->on_tick)
+				t->on_tick(t->arg);
+			tick_ms = now + TICK_MS;
+		}
+		if (now >= t->deadline_ms) {
+			err_set(e, ERR_DEADLINE, "%s did not deliver in time",
+				t->host);
+			return stop_run(t, e);
+		}
+		if (worker_next(t->worker, tick_ms, &m, e) != ERR_OK)
+			return stop_run(t, e);
+		if (m->type != WIRE_NONE &&
+		    take_message(t, m, &pending, e) != ERR_OK)
+			return stop_run(t, e);
+	}
+}
+
+enum err_code transfer_try(struct transfer *t, char *detail, size_t size,
+			   struct err *e)
+{
+	struct wire_fetch f = { .index = 0, .size = WIRE_UNKNOWN };
+	const struct wire_msg *m;
+	int64_t until = t->deadline_ms;
+	if (t->files == 0) {
+		snprintf(detail, size, "no file to ask for");
+		return ERR_OK;
+	}
+	enum err_code rc = worker_send(t->worker, WIRE_FETCH, &f, e);
+	if (rc == ERR_OK)
+		rc = worker_next(t->worker, until, &m, e);
+	if (rc != ERR_OK)
+		return rc;
+	if (m->type == WIRE_HEAD)
+		snprintf(detail, size, "first file begins, %llu bytes",
+			 (unsigned long long)m->head.total);
+	else if (m->type == WIRE_FETCHED)
+		err_set(e, (enum err_code)m->fetched.code, "%.*s",
+			SPAN_ARG(m->fetched.text));
+	else
+		err_set(e, ERR_STALLED, "%s: no answer for the first file",
+			t->host);
+	rc = e->code;
+	struct err ignored = { 0 };
+	worker_cancel(t->worker, &ignored);
+	return rc;
+}

@@ -1,0 +1,67 @@
+#ifndef AGENT_NET_EASY_H
+#define AGENT_NET_EASY_H
+
+#include "agent/net/request.h"
+#include "common/buf.h"
+#include "common/url.h"
+
+#include <curl/curl.h>
+
+/*
+ * One request as curl sees it: the one place that sets curl's options, is called
+ * back by it, and says its codes in our words. For http alone.
+ */
+struct http_call {
+	struct http *http;
+	struct http_call *next; /* all calls of http */
+	/* the request, owned */
+	struct http_request request;
+	char *method, *secret_header;
+	struct curl_slist *headers; /* without the secret one */
+	struct curl_slist *sent;    /* with it, for the origin it is meant for */
+	struct curl_slist *addresses;
+	bool through_proxy;
+	char connect_host[URL_HOST_MAX + 1]; /* the proxy's, or the URL's */
+	uint16_t connect_port;
+	struct buf body;
+	/* what we wait for: walk, then easy, then delivery */
+	struct resolve_walk *walk;
+	CURL *easy;
+	bool in_multi;
+	bool finished;
+	struct url url;
+	struct buf url_text;
+	unsigned redirects;
+	int64_t deadline_ms; /* on the boot clock; 0 = none */
+	struct resolve_result resolved;
+	bool has_resolved;
+	struct verify_story story;
+	char error_text[CURL_ERROR_SIZE];
+	struct err sink_error;
+	bool head_given;
+	struct buf collected;
+	struct http_response response;
+};
+
+struct http {
+	struct http_options options;
+	CURLM *multi;
+	struct http_call *calls;
+	struct buf client_cert, client_key, proxy_http, proxy_https, bypass;
+	unsigned transfers; /* in the multi handle */
+};
+
+/* "Name: value" behind *list; false: no memory. */
+bool easy_append(struct curl_slist **list, const char *line);
+/* The proxy for the call's host; "" = none configured, or on the bypass list. */
+const char *easy_proxy(const struct http_call *c);
+/* Make c->easy and set everything on it. False: no memory. */
+bool easy_open(struct http_call *c);
+/* Share the rate limit among the transfers that are there now. */
+void easy_share_rate(struct http *h);
+/* Tell the sink of the head, once; false: it refuses (c->sink_error). */
+bool easy_give_head(struct http_call *c);
+/* After the end: peer and times, and what the code means, in c->response. */
+enum err_code easy_ended(struct http_call *c, CURLcode code);
+
+#endif

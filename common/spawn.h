@@ -1,0 +1,24 @@
+#ifndef COMMON_SPAWN_H
+#define COMMON_SPAWN_H
+
+#include "common/err.h"
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/*
+ * Run this program again as `role` ("net"): `argv0 --role=ROLE`, descriptor 3
+ * is one end of a socket pair, 0 and 1 are /dev/null, 2 is inherited, nothing
+ * else is open, the environment is empty but for what sanitizers need, all
+ * signals have their default action and are unblocked, parent death kills it.
+ *
+ * *sock  our end, SOCK_SEQPACKET, close-on-exec, owned by the caller
+ * Returns the child's pid, or -1 with *e set (ERR_INTERNAL).
+ */
+#define SPAWN_ROLE_FD 3
+pid_t spawn_role(const char *role, int *sock, struct err *e);
+
+/* Kill (if it still runs) and reap. Describes how it ended in `out`. */
+void spawn_reap(pid_t pid, char *out, size_t size);
+
+#endif
