@@ -205,6 +205,8 @@ enum err_code cache_check_disk(int dir_fd, uint64_t need, uint64_t min_free,
 			       struct err *e)
 {
 	uint64_t room, total;
+	if (need == 0) /* all of it is on the disk already */
+		return ERR_OK;
 	enum err_code rc = fs_space(dir_fd, &room, &total, e);
 	if (rc == ERR_OK && room < add(need, min_free))
 		rc = err_set(e, ERR_SPACE_DISK, "%" PRIu64 " bytes are to come and %"
@@ -335,7 +337,7 @@ enum err_code cache_reserve(struct cache *c, const char *name, uint64_t need,
 			    unsigned *evicted, struct err *e)
 {
 	struct room m = { .own = name, .need = need };
-	enum err_code rc = make_room(c, &m, true, e);
+	enum err_code rc = need ? make_room(c, &m, true, e) : ERR_OK;
 	if (evicted)
 		*evicted = m.contents;
 	return rc;

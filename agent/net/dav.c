@@ -59,6 +59,33 @@ struct dav {
 
 static void on_response(void *arg, const struct http_response *r);
 
+/* --- pure, for others too ------------------------------------------------------ */
+
+enum err_code dav_parse(struct span xml, const struct url *root,
+			const struct url *asked, struct entry_list *files,
+			struct buf *folders, struct err *e)
+{
+	struct davlist l = { .root = root, .asked = asked, .files = files,
+			     .folders = folders };
+	return davlist_xml(&l, xml, e);
+}
+
+void dav_file_url(const char *base_url, const char *path, enum wire_form form,
+		  struct buf *out)
+{
+	buf_text(out, base_url);
+	if (out->len && out->at[out->len - 1] != '/')
+		buf_char(out, '/');
+	if (form == WIRE_FORM_SCCM) /* docs/wire.md 5.3 */
+		buf_text(out, "sccm?/");
+	url_encode_path(span_of(path), out);
+}
+
+bool dav_on_rung(const char *url, enum wire_rung rung, struct buf *out)
+{
+	return davhref_on_rung(url, rung, out);
+}
+
 /* --- life ------------------------------------------------------------------- */
 
 static void free_files(struct entry_list *files)

@@ -1,7 +1,5 @@
 #include "agent/net/davhref.h"
 
-#include "agent/net/dav.h"
-
 #include <string.h>
 
 /* --- the virtual directories (docs/wire.md 5.1) ----------------------------- */
@@ -36,7 +34,7 @@ enum wire_rung davhref_rung(struct span path, struct span *directory)
 	return WIRE_RUNG_AS_GIVEN;
 }
 
-bool dav_on_rung(const char *url, enum wire_rung rung, struct buf *out)
+bool davhref_on_rung(const char *url, enum wire_rung rung, struct buf *out)
 {
 	struct span path = span_of(url), directory;
 	const char *host = strstr(url, "://");
@@ -53,17 +51,6 @@ bool dav_on_rung(const char *url, enum wire_rung rung, struct buf *out)
 	buf_text(out, directories[rung]);
 	buf_text(out, directory.at + directory.len);
 	return true;
-}
-
-void dav_file_url(const char *base_url, const char *path, enum wire_form form,
-		  struct buf *out)
-{
-	buf_text(out, base_url);
-	if (out->len && out->at[out->len - 1] != '/')
-		buf_char(out, '/');
-	if (form == WIRE_FORM_SCCM) /* docs/wire.md 5.3 */
-		buf_text(out, "sccm?/");
-	url_encode_path(span_of(path), out);
 }
 
 /* --- where an href leads ------------------------------------------------------ */

@@ -64,5 +64,7 @@ void davhref_free(struct davhref *h); /* zero is fine */
  * place, or WIRE_RUNG_AS_GIVEN where there is none of the family.
  */
 enum wire_rung davhref_rung(struct span path, struct span *directory);
+/* As dav_on_rung(). */
+bool davhref_on_rung(const char *url, enum wire_rung rung, struct buf *out);
 
 #endif

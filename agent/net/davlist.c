@@ -1,6 +1,5 @@
 #include "agent/net/davlist.h"
 
-#include "agent/net/dav.h"
 #include "agent/net/davhref.h"
 #include "agent/net/head.h"
 #include "common/relpath.h"
@@ -196,15 +195,6 @@ enum err_code davlist_xml(struct davlist *l, struct span xml, struct err *e)
 	if (rc != ERR_OK)
 		return rc;
 	return xml_parse(xml, "answer to PROPFIND", ERR_LISTING, on_item, &d, e);
-}
-
-enum err_code dav_parse(struct span xml, const struct url *root,
-			const struct url *asked, struct entry_list *files,
-			struct buf *folders, struct err *e)
-{
-	struct davlist l = { .root = root, .asked = asked, .files = files,
-			     .folders = folders };
-	return davlist_xml(&l, xml, e);
 }
 
 /* --- the index page --------------------------------------------------------------- */

@@ -391,12 +391,15 @@ static void end(struct mp *m, struct loclist *list, const struct err *result)
 	free(from);
 }
 
-/* With token and certificate the token comes first; refused, the other. */
+/* The token comes first; refused, the plain path: with the certificate where
+ * there is one, else as anyone may ask (but a gateway lets nobody in so). */
 static bool may_try_other_way(const struct mp *m, const struct http_response *r)
 {
-	return m->way == WAY_TOKEN && m->request.has_certificate &&
+	long status = r->head.status;
+	return m->way == WAY_TOKEN &&
+	       (m->request.has_certificate || !is_gateway(m->point->base)) &&
 	       r->result.code == ERR_OK &&
-	       (r->head.status == 401 || r->head.status == 403);
+	       (status == 401 || status == 403 || status == 404);
 }
 
 static void on_done(void *arg, const struct http_response *r);

@@ -747,6 +747,8 @@ TEST(verify_install__good_server__connected_and_told)
 		assert_int_equal(SSL_get_verify_result(l.client), X509_V_OK);
 		assert_true(story.is_judged);
 		assert_err(story.result.code, ERR_OK);
+		assert_string_equal(story.tls_version,
+				    max == TLS1_2_VERSION ? "TLSv1.2" : "TLSv1.3");
 		assert_int_equal(story.count, 3);
 	}
 }
