@@ -198,6 +198,8 @@ static void set_request(struct http_call *c)
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+	/* where the request names none itself */
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, "SMS CCM 5.0");
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	/* always set, so that curl never looks into the environment */
 	curl_easy_setopt(easy, CURLOPT_PROXY, c->through_proxy ? easy_proxy(c) : "");

@@ -45,7 +45,7 @@ def setup(folder, lie):
     for sub in ("policy.d", "cache", "state", "log"):
         os.mkdir(os.path.join(folder, sub), 0o700)
     with open(os.path.join(folder, "agent.conf"), "w", encoding="ascii") as f:
-        f.write("[site]\nmanagement_point = http://%s.test\nforest = x://%s.test\n" % (lie, lie))
+        f.write("[site]\nmanagement_point = http://%s.test\nforest = %s.test\n" % (lie, lie))
         f.write("[policy]\nsource = %s/policy.d\n[cache]\ndirectory = %s/cache\nmin_free = 0\n" % (folder, folder))
         f.write("[state]\ndirectory = %s/state\n[log]\ndirectory = %s/log\n" % (folder, folder))
         f.write("[transfer]\nattempts = 1\n[control]\nsocket =\n")

@@ -149,17 +149,18 @@ static void learn_lie(struct span points)
 {
 	char text[128];
 	snprintf(text, sizeof(text), "%.*s", SPAN_ARG(points));
-	char *at = strstr(text, "://");
-	char *end = at ? strstr(at, ".test") : NULL;
+	char *scheme = strstr(text, "://");
+	char *at = scheme ? scheme + 3 : text;
+	char *end = strstr(at, ".test");
 	if (end == NULL)
 		return;
 	*end = '\0';
-	char *first = strchr(at + 3, '-');
+	char *first = strchr(at, '-');
 	char *second = first ? strchr(first + 1, '-') : NULL;
 	if (second == NULL)
 		return;
 	*first = *second = '\0';
-	snprintf(lie_message, sizeof(lie_message), "%s", at + 3);
+	snprintf(lie_message, sizeof(lie_message), "%s", at);
 	lie_field = (unsigned)strtoul(first + 1, NULL, 10);
 	snprintf(lie_mutation, sizeof(lie_mutation), "%s", second + 1);
 }
