@@ -151,7 +151,7 @@ enum err_code relpath_check_id(struct span name, struct err *e)
 void relpath_fold(const char *path, char out[RELPATH_MAX + 1])
 {
 	size_t i = 0;
-	for (; path[i] && i < RELPATH_MAX; i++) {
+	for (; i < RELPATH_MAX && path[i]; i++) {
 		char c = path[i];
 		out[i] = c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 	}

@@ -226,6 +226,7 @@ static enum err_code explain(const struct choose_result *r,
 {
 	const struct choose_item *forbidden = NULL;
 	bool is_elsewhere = false; /* a source on-premises has the content */
+	bool is_cloud_only = rules->from && strcmp(rules->from, "cloud") == 0;
 	if (r->count == 0)
 		return err_set(e, ERR_NO_LOCATION, "no source is listed%s",
 			       rules->cloud_allow ? "" : "; cloud sources were not "
@@ -239,9 +240,10 @@ static enum err_code explain(const struct choose_result *r,
 						  item->kind == SOURCE_INTERNET ||
 						  item->kind == SOURCE_UNKNOWN);
 	}
-	if (forbidden && !is_elsewhere)
-		return err_set(e, ERR_CLOUD_REFUSED,
-			       "only cloud sources have it (%s%s), and %s",
+	if (forbidden && (is_cloud_only || !is_elsewhere))
+		return err_set(e, ERR_CLOUD_REFUSED, "only cloud sources %s (%s%s), "
+			       "and %s",
+			       is_elsewhere ? "were asked for" : "have it",
 			       forbidden->host, r->count > 1 ? ", ..." : "",
 			       forbidden->reason);
 	return err_set(e, ERR_NOT_USABLE, "none of %zu source%s can be used; the "

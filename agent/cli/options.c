@@ -76,12 +76,12 @@ enum kind { FLAG, TEXT, TEXTS, PROGRESS };
 struct option {
 	const char *word, *argument;
 	enum kind kind;
-	size_t offset;     /* of the field in struct options */
+	unsigned offset;   /* of the field in struct options */
 	unsigned verbs;    /* bits of those that it goes with */
 	const char *what;
 };
 
-#define FIELD(name) offsetof(struct options, name)
+#define FIELD(name) (unsigned)offsetof(struct options, name)
 
 static const struct option table[] = {
 	{ "--config", "FILE", TEXT, FIELD(config), ALL,
@@ -223,7 +223,7 @@ struct parse {
 };
 
 /* "--word=value": is this it? *value is NULL where no '=' follows. */
-static bool is_word(const char *argument, const char *word, const char **value)
+static bool is_word(char *argument, const char *word, char **value)
 {
 	size_t len = strlen(word);
 	if (strncmp(argument, word, len) != 0 ||
@@ -277,7 +277,7 @@ static enum err_code add_set(struct options *o, char *text, struct err *e)
 }
 
 static enum err_code take_value(struct parse *p, const struct option *row,
-				const char *value, struct err *e)
+				char *value, struct err *e)
 {
 	struct options *o = p->out;
 	size_t found = 0;
@@ -291,7 +291,7 @@ static enum err_code take_value(struct parse *p, const struct option *row,
 	if (value[0] == '\0')
 		return err_set(e, ERR_USAGE, "%s: must not be empty", row->word);
 	if (row->kind == TEXTS)
-		return add_set(o, (char *)(uintptr_t)value, e);
+		return add_set(o, value, e);
 	if (row->kind == PROGRESS) {
 		enum err_code rc = find_choice(row->word, value, progress_words,
 					       &found, e);
@@ -302,7 +302,7 @@ static enum err_code take_value(struct parse *p, const struct option *row,
 	return ERR_OK;
 }
 
-static enum err_code take_option(struct parse *p, size_t i, const char *value,
+static enum err_code take_option(struct parse *p, size_t i, char *value,
 				 struct err *e)
 {
 	const struct option *row = &table[i];
@@ -319,7 +319,7 @@ static enum err_code take_option(struct parse *p, size_t i, const char *value,
 
 static enum err_code take_argument(struct parse *p, struct err *e)
 {
-	const char *argument = p->argv[p->at++], *value = NULL;
+	char *argument = p->argv[p->at++], *value = NULL;
 	for (size_t i = 1; i < COUNT(verbs); i++)
 		if (is_word(argument, verbs[i].word, &value))
 			return take_verb(p, (enum options_verb)i, value, e);

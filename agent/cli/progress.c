@@ -128,7 +128,7 @@ static void draw(struct progress *g, const struct job_progress *p)
 		print_figures(g, &p->figures, &text);
 		buf_print(&text, ", %s", g->host);
 	} else {
-		buf_print(&text, "%s%s%s", g->step, g->host[0] ? " " : "", g->host);
+		buf_print(&text, "%s%s%s", g->step, g->host[0] ? ": " : "", g->host);
 	}
 	wipe();
 	buf_clear(&g->line);
@@ -150,8 +150,8 @@ static void draw(struct progress *g, const struct job_progress *p)
 static void tell(struct progress *g, const struct job_progress *p, bool is_new)
 {
 	if (is_new) {
-		fprintf(stderr, "agent: %s%s%s\n", g->step, g->host[0] ? " from " :
-			"", g->host);
+		fprintf(stderr, "agent: %s%s%s\n", g->step, g->host[0] ? ": " : "",
+			g->host);
 		g->tenth = percent(&p->figures) / 10;
 		return;
 	}

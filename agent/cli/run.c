@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifndef AGENT_VERSION
@@ -198,6 +199,14 @@ static enum err_code load_policy(struct verbs_run *r, struct err *e)
 	r->policy_source = named ? named : r->settings.policy_source;
 	if (r->policy_source == NULL)
 		return ERR_OK; /* no memory for settings */
+	struct stat st;
+	bool is_folder = stat(r->policy_source, &st) == 0 && S_ISDIR(st.st_mode);
+	if (r->settings.policy_signer && r->settings.policy_signer[0] && !is_folder)
+		return err_set(e, ERR_POLICY,
+			       "%s: [policy] signer asks for a signed policy, and "
+			       "this version cannot check signatures; a folder that "
+			       "only root can write to needs none",
+			       r->policy_source);
 	return deployment_load(r->policy_source,
 			       named || !is_default(&r->settings, "policy",
 						    "source"),

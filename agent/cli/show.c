@@ -234,8 +234,8 @@ static void print_tls(const struct ask_walk *w)
 	autoclean peer = clean(w->peer);
 	autoclean name = clean(w->name_checked);
 	if (peer[0])
-		printf("connected to %s in %" PRIu64 " ms%s%s\n", peer,
-		       w->connect_ms, version[0] ? ", " : "", version);
+		printf("connected to %s port %u in %" PRIu64 " ms%s%s\n", peer,
+		       w->port, w->connect_ms, version[0] ? ", " : "", version);
 	for (unsigned i = 0; i < w->chain_count; i++)
 		print_certificate(i + 1, &w->chain[i]);
 	if (w->chain_count)
@@ -419,26 +419,31 @@ void show_config(const struct settings *s, const char *policy,
 
 /* --- errors, on standard error -------------------------------------------- */
 
+static void print_attempt(const char *word, const char *where, const char *how,
+			  const struct err *why)
+{
+	autoclean whom = clean(where);
+	autoclean reason = clean(why->text);
+	fprintf(stderr, "agent: %s %s%s: %s\n", word, whom, how, reason);
+}
+
 void show_attempts(const struct job_report *r, const struct err *e)
 {
-	/* One attempt alone is what the last lines are about. */
-	bool is_told = r->attempt_count == 1 &&
-		       strcmp(r->attempts[0].why.text, e->text) == 0;
+	/* One alone was told as a warning just now, or is the error itself. */
+	size_t count = r->location.attempt_count + r->attempt_count;
+	if (e->code == ERR_OK || (count < 2 && !style.is_quiet))
+		return;
 	fflush(stdout);
-	for (size_t i = 0; i < r->location.attempt_count; i++) {
-		autoclean url = clean(r->location.attempts[i].url);
-		autoclean why = clean(r->location.attempts[i].why.text);
-		fprintf(stderr, "agent: asked %s: %s\n", url, why);
-	}
-	for (size_t i = 0; i < r->attempt_count && !is_told; i++) {
+	for (size_t i = 0; i < r->location.attempt_count; i++)
+		print_attempt("asked", r->location.attempts[i].url, "",
+			      &r->location.attempts[i].why);
+	for (size_t i = 0; i < r->attempt_count; i++) {
 		const struct job_attempt *a = &r->attempts[i];
-		char time[WORDS_SIZE];
-		autoclean host = clean(a->host);
-		autoclean why = clean(a->why.text);
+		char time[WORDS_SIZE], how[80];
+		snprintf(how, sizeof(how), " (%s, %s)", source_kind_name(a->kind),
+			 words_time(a->duration_ms, time));
 		if (a->why.code != ERR_OK)
-			fprintf(stderr, "agent: tried %s (%s, %s): %s\n", host,
-				source_kind_name(a->kind),
-				words_time(a->duration_ms, time), why);
+			print_attempt("tried", a->host, how, &a->why);
 	}
 }
 
@@ -461,7 +466,9 @@ void show_error(const char *verb, const char *object, const struct err *e)
 	if (name[0] && !names_itself(what, name))
 		fprintf(stderr, "%s%s%s: ", name, whom[0] ? " " : "", whom);
 	fprintf(stderr, "%s%s\n", what, err(PLAIN));
-	if (err_exit(e->code) != CLASS_USAGE)
+	bool is_plain = e->code == ERR_SIGINT || e->code == ERR_SIGTERM ||
+			err_exit(e->code) == CLASS_USAGE;
+	if (!is_plain)
 		fprintf(stderr, "agent: failed at step %s: %s, exit status %d\n",
 			err_step(e->code), err_name(e->code), err_exit(e->code));
 	if (err_advice(e->code)[0])

@@ -2,6 +2,7 @@
 
 #include "agent/cli/progress.h"
 #include "agent/cli/show.h"
+#include "agent/cli/words.h"
 #include "agent/keeper/diagnose.h"
 #include "agent/keeper/job.h"
 #include "common/own.h"
@@ -241,8 +242,9 @@ static void verify_all(struct verbs_run *r, struct stock *s)
 		bad_count++;
 	}
 	if (bad_count)
-		err_set(&r->e, ERR_HASH, "%zu of the cache's contents %s: %s",
-			bad_count, bad_count == 1 ? "is damaged" : "are damaged",
+		err_set(&r->e, ERR_HASH, "%zu content%s of the cache %s damaged (the "
+			"next --download fetches it again): %s", bad_count,
+			words_plural(bad_count), bad_count == 1 ? "is" : "are",
 			bad.at ? bad.at : "");
 }
 

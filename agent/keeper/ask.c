@@ -168,7 +168,10 @@ enum err_code ask_parse_target(const char *target, char host[WIRE_NAME + 1],
 		no_target(target, e);
 		return why.code == ERR_NOMEM ? ERR_NOMEM : e->code;
 	}
-	snprintf(host, WIRE_NAME + 1, "%s", url.host);
+	/* as the person wrote it: names are compared without case anyway */
+	const char *as_written = strcasestr(target, url.host);
+	snprintf(host, WIRE_NAME + 1, "%.*s", (int)strlen(url.host),
+		 as_written ? as_written : url.host);
 	*port = url.port;
 	*is_tls = url.is_https;
 	return ERR_OK;
@@ -185,7 +188,9 @@ static enum err_code add_hop(struct ask_walk *w, const struct wire_msg *m,
 	if (w->hop_count == ASK_HOPS_MAX)
 		return worker_lied(m, e);
 	struct ask_hop *h = &w->hops[w->hop_count++];
-	keep(h->owner, sizeof(h->owner), m->hop.owner);
+	keep(h->owner, sizeof(h->owner),
+	     span_is_nocase(m->hop.owner, w->name) ? span_of(w->name) :
+						     m->hop.owner);
 	keep(h->target, sizeof(h->target), m->hop.target);
 	keep(h->server, sizeof(h->server), m->hop.server);
 	keep(w->canonical, sizeof(w->canonical), m->hop.target);

@@ -277,27 +277,28 @@ static bool is_usable(const struct roster_file *known,
 }
 
 /* A file that this run has hashed before. */
-static enum err_code take_known(struct receive *r, struct roster_file *f,
-				struct roster_file *known, int fd, struct err *e)
+static void take_known(struct receive *r, struct roster_file *f,
+		       struct roster_file *known, int fd)
 {
 	f->is_old = known->is_old;
 	f->has_restarted = known->has_restarted;
 	if (known->state == FILE_DONE) {
+		struct err ignored;
 		memcpy(f->sha256, known->sha256, sizeof(f->sha256));
-		if (f->size == RECEIVE_UNKNOWN &&
-		    roster_learn_size(&r->list, f, known->size, e) != ERR_OK)
-			return e ? e->code : ERR_SIZE;
+		if (roster_learn_size(&r->list, f, known->size, &ignored) != ERR_OK) {
+			forget(r, f); /* it was cut off, as it seems */
+			return;
+		}
 		f->state = FILE_DONE;
 		r->done++;
 		r->bytes_done += f->size;
 		if (f->said[0] && strcmp(f->said, f->sha256) != 0)
 			forget(r, f); /* of two sources one is wrong */
-		return ERR_OK;
+		return;
 	}
 	f->part = take_ptr(known->part);
 	r->bytes_done += f->part->have;
 	part_read_note(f->part, r->host, fd);
-	return ERR_OK;
 }
 
 static enum err_code hash_kept(struct receive *r, struct roster_file *f, int fd,
@@ -337,7 +338,7 @@ static enum err_code adopt(struct receive *r, struct roster_file *f, struct err 
 	if (fd >= 0 && f->size != RECEIVE_UNKNOWN && size > f->size)
 		forget(r, f); /* the descriptor is of no use then */
 	else if (size && known && is_usable(known, f, size))
-		rc = take_known(r, f, known, fd, e);
+		take_known(r, f, known, fd);
 	else if (size)
 		rc = hash_kept(r, f, fd, e);
 	if (known) {
@@ -539,30 +540,6 @@ enum err_code receive_data(struct receive *r, uint64_t index, uint64_t offset,
 
 /* --- the end of an answer ------------------------------------------------- */
 
-enum err_code receive_end(struct receive *r, uint64_t index, struct err *e)
-{
-	struct roster_file *f = r->is_planned ? roster_find(&r->list, index) : NULL;
-	/* No head, but bytes from before: the server said that they are all
-	 * (416 at the full size). */
-	bool is_all = f && f->state == FILE_ASKED && have_of(f) > 0;
-	if (!is_all && (f = look(r, index, FILE_COMING, e)) == NULL)
-		return ERR_NET_LIED;
-	uint64_t have = have_of(f);
-	enum err_code rc = ERR_OK;
-	if (f->size != RECEIVE_UNKNOWN && have != f->size)
-		rc = err_set(e, ERR_LENGTH, "%.200s: ended after %" PRIu64
-			     " of %" PRIu64 " bytes", f->path, have, f->size);
-	if (rc == ERR_OK)
-		rc = open_part(r, f, e);
-	if (rc == ERR_OK)
-		rc = roster_learn_size(&r->list, f, have, e);
-	if (rc != ERR_OK) {
-		receive_fail(r, index);
-		return rc;
-	}
-	return complete(r, f, e);
-}
-
 static bool is_pending(const struct roster_file *f)
 {
 	return f->state == FILE_ASKED || f->state == FILE_COMING;
@@ -585,6 +562,33 @@ static void end_badly(struct receive *r, struct roster_file *f)
 		part_close(f->part);
 	if (have == 0)
 		part_free(take_ptr(f->part));
+}
+
+enum err_code receive_end(struct receive *r, uint64_t index, struct err *e)
+{
+	struct roster_file *f = r->is_planned ? roster_find(&r->list, index) : NULL;
+	/* No head, but bytes from before: the server said that they are all
+	 * (416 at the full size). */
+	bool is_all = f && f->state == FILE_ASKED && have_of(f) > 0;
+	if (!is_all && (f = look(r, index, FILE_COMING, e)) == NULL)
+		return ERR_NET_LIED;
+	uint64_t have = have_of(f);
+	enum err_code rc = ERR_OK;
+	if (f->size != RECEIVE_UNKNOWN && have != f->size)
+		rc = err_set(e, ERR_LENGTH, "%.200s: ended after %" PRIu64
+			     " of %" PRIu64 " bytes", f->path, have, f->size);
+	if (rc == ERR_OK)
+		rc = open_part(r, f, e);
+	if (rc != ERR_OK) {
+		end_badly(r, f);
+		return rc;
+	}
+	rc = roster_learn_size(&r->list, f, have, e);
+	if (rc != ERR_OK) {
+		forget(r, f); /* ended, but where it cannot end */
+		return rc;
+	}
+	return complete(r, f, e);
 }
 
 void receive_fail(struct receive *r, uint64_t index)

@@ -287,13 +287,20 @@ enum err_code roster_check(struct roster *l, struct err *e)
 enum err_code roster_learn_size(struct roster *l, struct roster_file *f,
 				uint64_t size, struct err *e)
 {
+	uint64_t before = l->bytes_total;
 	if (f->size != ROSTER_UNKNOWN)
 		return ERR_OK;
-	if (size > INT64_MAX || __builtin_add_overflow(l->bytes_total, size,
-						       &l->bytes_total))
+	if (size > INT64_MAX || size > UINT64_MAX - before)
 		return err_set(e, ERR_LENGTH, "%.200s: no file has %" PRIu64
 			       " bytes", f->path, size);
 	f->size = size;
+	l->bytes_total += size;
 	l->unknown--;
-	return roster_judge_total(l, e);
+	enum err_code rc = roster_judge_total(l, e);
+	if (rc != ERR_OK) { /* it cannot have that size */
+		f->size = ROSTER_UNKNOWN;
+		l->bytes_total = before;
+		l->unknown++;
+	}
+	return rc;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define MAX_LOW_SPEED 1024L /* bytes/s: slower than that is a stall */
+#define PACE_AHEAD_US 50000 /* the rate limit may be overdrawn by so much */
 
 /* --- from curl's callbacks ------------------------------------------------ */
 
@@ -41,6 +42,38 @@ bool easy_give_head(struct http_call *c)
 				  &c->sink_error) == ERR_OK;
 }
 
+/* curl limits each transfer between two reads, and a read may bring all of a
+ * small file: what comes in all is held up here. */
+static void count_rate(struct http *h, size_t n)
+{
+	int64_t now_us = clock_now_ms() * 1000;
+	if (h->options.rate_limit == 0)
+		return;
+	if (h->paced_us < now_us)
+		h->paced_us = now_us;
+	h->paced_us += (int64_t)((double)n * 1e6 / (double)h->options.rate_limit);
+}
+
+static int64_t too_early_us(const struct http *h)
+{
+	return h->paced_us - PACE_AHEAD_US - clock_now_ms() * 1000;
+}
+
+int easy_pace(struct http *h)
+{
+	for (struct http_call *c = h->calls; c; c = c->next) {
+		int64_t left_us = too_early_us(h);
+		if (!c->is_paced || c->easy == NULL)
+			continue;
+		if (left_us > 0)
+			return left_us < 3600000000 ? (int)(left_us / 1000) + 1 :
+						      3600000;
+		c->is_paced = false;
+		curl_easy_pause(c->easy, CURLPAUSE_CONT);
+	}
+	return -1;
+}
+
 static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 {
 	struct http_call *c = arg;
@@ -53,6 +86,10 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 	if (!easy_give_head(c))
 		return 0;
 	if (c->request.on_data && is_2xx(c)) {
+		if (too_early_us(c->http) > 0) {
+			c->is_paced = true;
+			return CURL_WRITEFUNC_PAUSE;
+		}
 		switch (c->request.on_data(c->request.arg, (struct span){ bytes, n },
 					   &c->sink_error)) {
 		case HTTP_PAUSE:
@@ -60,6 +97,7 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 		case HTTP_ABORT:
 			return 0;
 		case HTTP_TAKEN:
+			count_rate(c->http, n);
 			c->response.received += n;
 			return n;
 		}
@@ -208,8 +246,11 @@ static void set_request(struct http_call *c)
 			 c->request.only_http1 ? (long)CURL_HTTP_VERSION_1_1 :
 						 (long)CURL_HTTP_VERSION_2TLS);
 	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, c->request.only_http1 ? 0L : 1L);
-	if (c->request.connect_only)
+	if (c->request.connect_only) {
+		/* a connection that is there already was judged before */
+		curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
 		curl_easy_setopt(easy, CURLOPT_CONNECT_ONLY, 1L);
+	}
 	if (c->request.has_body) {
 		curl_easy_setopt(easy, CURLOPT_POST, 1L);
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
@@ -342,6 +383,13 @@ static enum err_code map(struct http_call *c, CURLcode code)
 	    code == CURLE_UNSUPPORTED_PROTOCOL ||
 	    code == CURLE_BAD_CONTENT_ENCODING || code == CURLE_HTTP_POST_ERROR)
 		return err_set(e, ERR_HTTP, "%s: %s", host, text);
+	/* what curl says of a line of more than 100 KB, too: then the next source
+	 * can help, and so it can where memory is scarce */
+	long asked = 0;
+	curl_easy_getinfo(c->easy, CURLINFO_REQUEST_SIZE, &asked);
+	if (code == CURLE_OUT_OF_MEMORY && asked > 0)
+		return err_set(e, ERR_LIMIT, "%s: more than curl takes in one header "
+			       "line", host);
 	if (code == CURLE_OUT_OF_MEMORY)
 		return err_set(e, ERR_NOMEM, "no memory in curl");
 	return err_set(e, ERR_HTTP, "%s: %s (curl code %d)", host, text,

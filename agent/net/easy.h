@@ -39,6 +39,7 @@ struct http_call {
 	char error_text[CURL_ERROR_SIZE];
 	struct err sink_error;
 	bool head_given;
+	bool is_paced; /* paused for the rate limit */
 	struct buf collected;
 	struct http_response response;
 };
@@ -49,6 +50,7 @@ struct http {
 	struct http_call *calls;
 	struct buf client_cert, client_key, proxy_http, proxy_https, bypass;
 	unsigned transfers; /* in the multi handle */
+	int64_t paced_us;   /* until then the rate limit has been used up */
 };
 
 /* "Name: value" behind *list; false: no memory. */
@@ -59,6 +61,9 @@ const char *easy_proxy(const struct http_call *c);
 bool easy_open(struct http_call *c);
 /* Share the rate limit among the transfers that are there now. */
 void easy_share_rate(struct http *h);
+/* Let go on what the rate limit held up. Returns ms until it wants to be called
+ * again, or -1. */
+int easy_pace(struct http *h);
 /* Tell the sink of the head, once; false: it refuses (c->sink_error). */
 bool easy_give_head(struct http_call *c);
 /* After the end: peer and times, and what the code means, in c->response. */

@@ -261,7 +261,8 @@ static enum err_code check_redirect(const struct http_call *c,
 		return err_set(e, ERR_REDIRECT,
 			       "%s redirects to a bare address, %s", from,
 			       to->host);
-	if (strcmp(c->method, "GET") != 0 && strcmp(c->method, "PROPFIND") != 0)
+	if (strcmp(c->method, "GET") != 0 && strcmp(c->method, "HEAD") != 0 &&
+	    strcmp(c->method, "PROPFIND") != 0)
 		return err_set(e, ERR_REDIRECT, "%s redirects a %s to %s", from,
 			       c->method, to->host);
 	return ERR_OK;
@@ -360,6 +361,9 @@ void http_turn(struct http *h, struct dns *dns, struct pollfd *extra, unsigned n
 	int remembered = resolve_process(h->options.resolve);
 	if (remembered >= 0 && remembered < timeout_ms)
 		timeout_ms = remembered;
+	int paced = easy_pace(h);
+	if (paced >= 0 && paced < timeout_ms)
+		timeout_ms = paced;
 	timeout_ms = any_finished(h) ? 0 : dns_timeout_ms(dns, timeout_ms);
 	curl_multi_poll(h->multi, fds, count, timeout_ms, NULL);
 	for (unsigned i = 0; i < count; i++) {

@@ -590,22 +590,13 @@ static void on_message(struct net *n, struct wire_msg *m)
 /* Everything up to CONFIG, blocking: the keeper sends it in one go. */
 static void take_setup(struct net *n, struct wire_msg *m)
 {
-	while (n->config == NULL) {
+	for (;;) {
 		must(wire_receive(n->sock, 1, m, NULL));
-		if (m->type != WIRE_CONFIG) {
-			on_message(n, m);
-			continue;
-		}
-		struct wire_msg *kept = malloc(sizeof(*kept));
-		if (kept == NULL)
-			_exit(1);
-		size_t len;
-		/* again into its own bytes, which its texts point to */
-		must(wire_encode(WIRE_CONFIG, &m->config, kept->bytes,
-				 sizeof(kept->bytes), &len, NULL));
-		must(wire_decode(kept, len, NULL));
-		n->config = kept;
+		if (m->type == WIRE_CONFIG)
+			break;
+		on_message(n, m);
 	}
+	n->config = m; /* its texts are used all along */
 	configure(n);
 }
 
@@ -613,13 +604,14 @@ int net_main(int sock)
 {
 	static struct net net;
 	struct net *n = &net;
+	struct wire_msg *config = malloc(sizeof(*config));
 	struct wire_msg *m = malloc(sizeof(*m));
-	if (m == NULL)
+	if (m == NULL || config == NULL)
 		return 1;
 	n->sock = sock;
 	prctl(PR_SET_NAME, "agent-net");
 	http_global();
-	take_setup(n, m);
+	take_setup(n, config);
 	for (;;) {
 		struct pollfd keeper = { .fd = sock, .events = POLLIN };
 		http_turn(n->http, n->dns, &keeper, 1, 60000);

@@ -1,0 +1,880 @@
+#include "tests/unit/test.h"
+
+#include "agent/keeper/receive.h"
+#include "agent/wire.h"
+#include "common/digest.h"
+#include "common/fs.h"
+#include "common/own.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+/* The tests play the net role, which may say anything. */
+static char folder[256];
+static int dir = -1;
+static struct err e;
+
+static struct receive *new_with(struct receive_options o)
+{
+	if (o.size == 0)
+		o.size = RECEIVE_UNKNOWN;
+	if (o.most_bytes == 0)
+		o.most_bytes = UINT64_MAX;
+	o.dir_fd = dir;
+	e = (struct err){ 0 };
+	struct receive *r = receive_new(&o, &e);
+	assert_non_null(r);
+	return r;
+}
+
+/* In a new draft, or in the one of before. */
+static struct receive *fresh(struct receive_options o)
+{
+	snprintf(folder, sizeof(folder), "%s", test_folder());
+	own_close(&dir);
+	dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(dir >= 0);
+	return new_with(o);
+}
+#define ANY (struct receive_options){ 0 }
+
+static const char *at(const char *name)
+{
+	static char paths[2][512]; /* for two in one call */
+	static unsigned turn;
+	char *path = paths[turn++ % 2];
+	snprintf(path, sizeof(paths[0]), "%s/%s", folder, name);
+	return path;
+}
+
+static void hex_of(const char *text, char out[DIGEST_HEX_SIZE])
+{
+	autodigest struct digest *d = digest_new(DIGEST_SHA256, &e);
+	digest_add(d, text, strlen(text));
+	assert_ok(digest_hex(d, out, &e));
+}
+
+struct listed {
+	const char *path, *hash;
+	uint64_t size;
+};
+
+static enum err_code list(struct receive *r, const char *host,
+			  const struct listed *l, size_t count)
+{
+	uint64_t kept, need;
+	e = (struct err){ 0 };
+	enum err_code rc = receive_begin(r, host, &e);
+	for (size_t i = 0; rc == ERR_OK && i < count; i++)
+		rc = receive_file(r, i, l[i].path, l[i].size,
+				  l[i].hash ? l[i].hash : "", &e);
+	return rc == ERR_OK ? receive_plan(r, &kept, &need, &e) : rc;
+}
+#define LIST(r, host, ...)                                            \
+	list(r, host, (const struct listed[]){ __VA_ARGS__ },         \
+	     sizeof((const struct listed[]){ __VA_ARGS__ }) /         \
+		     sizeof(struct listed))
+
+static enum err_code data(struct receive *r, uint64_t index, uint64_t offset,
+			  const char *text)
+{
+	return receive_data(r, index, offset, text, strlen(text), &e);
+}
+
+/* The whole file `index`, honestly, from where it is asked. */
+static enum err_code deliver(struct receive *r, const char *text)
+{
+	struct receive_ask ask;
+	assert_true(receive_next(r, &ask));
+	enum err_code rc = receive_head(r, ask.index, ask.offset, strlen(text),
+					ask.etag[0] ? ask.etag : "\"e\"", &e);
+	if (rc == ERR_OK)
+		rc = data(r, ask.index, ask.offset, text + ask.offset);
+	return rc == ERR_OK ? receive_end(r, ask.index, &e) : rc;
+}
+
+static struct receive_figures figures(const struct receive *r)
+{
+	struct receive_figures f;
+	receive_figures(r, &f);
+	return f;
+}
+
+static void assert_file(const char *path, const char *text)
+{
+	autobuf got = { 0 };
+	struct stat st;
+	assert_ok(fs_read_all(dir, path, &got, &e));
+	assert_string_equal(got.at ? got.at : "", text);
+	assert_int_equal(lstat(at(path), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0644);
+	assert_int_equal(st.st_nlink, 1);
+}
+
+static void plant(const char *path, const char *text)
+{
+	assert_ok(fs_make_parents(dir, path, &e));
+	autofd fd = open(at(path), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+}
+
+/* --- the way it should be --------------------------------------------------- */
+
+TEST(receive__two_files__complete_with_their_hashes)
+{
+	struct receive *r = fresh(ANY);
+	autolisting l = { 0 };
+	char hex[DIGEST_HEX_SIZE];
+	hex_of("hello", hex);
+	assert_ok(LIST(r, "dp", { "b/c", hex, 5 }, { "a", NULL, 0 }));
+	assert_false(receive_is_complete(r));
+	assert_file("a", ""); /* nothing to come: made at once */
+	assert_ok(deliver(r, "hello"));
+	assert_true(receive_is_complete(r));
+	assert_file("b/c", "hello");
+	assert_ok(receive_listing(r, &l, &e));
+	assert_int_equal(l.count, 2);
+	assert_string_equal(l.lines[0].path, "b/c");
+	assert_string_equal(l.lines[0].hex, hex);
+	struct receive_ask ask;
+	assert_false(receive_next(r, &ask));
+	struct receive_figures f = figures(r);
+	assert_int_equal(f.files, 2);
+	assert_int_equal(f.files_done, 2);
+	assert_int_equal(f.bytes_total, 5);
+	assert_int_equal(f.bytes_done, 5);
+	assert_int_equal(f.bytes_received, 5);
+	assert_int_equal(f.bytes_resumed, 0);
+	receive_free(r);
+}
+
+TEST(receive__umask_takes_all__modes_are_fixed)
+{
+	mode_t old = umask(0777);
+	struct receive *r = fresh(ANY);
+	assert_ok(LIST(r, "dp", { "b/c", NULL, 5 }));
+	assert_ok(deliver(r, "hello"));
+	umask(old);
+	assert_file("b/c", "hello");
+	receive_free(r);
+}
+
+TEST(receive__sizes_unknown__learned_on_the_way)
+{
+	struct receive *r = fresh((struct receive_options){ .size = 7 });
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp", { "a", NULL, RECEIVE_UNKNOWN },
+		       { "b", NULL, RECEIVE_UNKNOWN }));
+	assert_ok(deliver(r, "hello"));
+	assert_true(receive_next(r, &ask));
+	assert_ok(receive_head(r, 1, 0, RECEIVE_UNKNOWN, "", &e));
+	assert_ok(data(r, 1, 0, "ab"));
+	assert_ok(receive_end(r, 1, &e));
+	assert_true(receive_is_complete(r));
+	assert_int_equal(figures(r).bytes_total, 7);
+	receive_free(r);
+}
+
+TEST(receive__more_than_a_copy_at_once__all_of_it)
+{
+	enum { BIG = 1000000 };
+	struct receive *r = fresh(ANY);
+	struct receive_ask ask;
+	autofree char *bytes = malloc(BIG);
+	assert_non_null(bytes);
+	memset(bytes, 'x', BIG);
+	assert_ok(LIST(r, "dp", { "a", NULL, 3 * (uint64_t)BIG }));
+	assert_true(receive_next(r, &ask));
+	assert_ok(receive_head(r, 0, 0, RECEIVE_UNKNOWN, "", &e));
+	for (uint64_t i = 0; i < 3; i++)
+		assert_ok(receive_data(r, 0, i * BIG, bytes, BIG, &e));
+	assert_ok(receive_end(r, 0, &e));
+	autofd fd = open(at("a"), O_RDONLY);
+	char hex[DIGEST_HEX_SIZE];
+	uint64_t size;
+	autolisting l = { 0 };
+	assert_ok(digest_file(fd, hex, &size, &e));
+	assert_int_equal(size, 3 * BIG);
+	assert_ok(receive_listing(r, &l, &e));
+	assert_string_equal(l.lines[0].hex, hex);
+	receive_free(r);
+}
+
+/* --- lists that lie ---------------------------------------------------------- */
+
+static void assert_list_refused(enum err_code code, const char *a, const char *b,
+				const char *text)
+{
+	struct receive *r = fresh(ANY);
+	assert_err(LIST(r, "dp", { "first", NULL, 1 }, { a, NULL, 1 },
+			{ "between", NULL, 1 }, { b, NULL, 1 }), code);
+	if (strstr(e.text, text) == NULL)
+		print_error("%s\n", e.text);
+	assert_non_null(strstr(e.text, text));
+	struct receive_ask ask;
+	assert_false(receive_next(r, &ask));
+	receive_free(r);
+}
+
+TEST(receive_plan__names_in_conflict__named)
+{
+	assert_list_refused(ERR_NAME, "a/B.txt", "A/b.txt", "a/B.txt");
+	assert_list_refused(ERR_NAME, "a/B.txt", "A/b.txt", "A/b.txt");
+	assert_list_refused(ERR_NAME, "x", "x", "listed twice");
+	assert_list_refused(ERR_NAME, "x/y/z", "x/y", "folder of \"x/y/z\"");
+	assert_list_refused(ERR_NAME, "X", "x/y", "folder of \"x/y\"");
+}
+
+TEST(receive_plan__names_alike_but_not_in_conflict__accepted)
+{
+	struct receive *r = fresh(ANY);
+	assert_ok(LIST(r, "dp", { "a", NULL, 1 }, { "a-b", NULL, 1 },
+		       { "a.b/c", NULL, 1 }, { "a b", NULL, 1 },
+		       { "A.b/d", NULL, 1 }, { "\xc3\xa9", NULL, 1 },
+		       { "\xc3\x89", NULL, 1 }));
+	receive_free(r);
+}
+
+TEST(receive_file__name_that_may_not_be__refused)
+{
+	static const char *const bad[] = { "", "/etc/passwd", "../x", "a/../b",
+					   "a\\b", "a\nb", "a//b", ".", "a/" };
+	struct receive *r = fresh(ANY);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_ok(receive_begin(r, "dp", &e));
+		assert_err(receive_file(r, 0, bad[i], 1, "", &e), ERR_NAME);
+	}
+	receive_free(r);
+}
+
+TEST(receive_file__numbers_and_hashes_that_cannot_be__refused)
+{
+	struct receive *r = fresh(ANY);
+	assert_ok(receive_begin(r, "dp", &e));
+	assert_ok(receive_file(r, 7, "a", 1, "", &e));
+	assert_err(receive_file(r, 7, "b", 1, "", &e), ERR_NET_LIED);
+	assert_err(receive_file(r, WIRE_MAX_FILES, "b", 1, "", &e), ERR_NET_LIED);
+	assert_err(receive_file(r, UINT64_MAX, "b", 1, "", &e), ERR_NET_LIED);
+	assert_err(receive_file(r, 8, "b", 1, "abc", &e), ERR_LISTING);
+	assert_err(receive_file(r, 9, "b", (uint64_t)INT64_MAX + 1, "", &e),
+		   ERR_LISTING);
+	receive_free(r);
+}
+
+TEST(receive_plan__sizes_do_not_add_up__err_size)
+{
+	struct receive *r = fresh((struct receive_options){ .size = 10 });
+	assert_err(LIST(r, "dp", { "a", NULL, 5 }, { "b", NULL, 4 }), ERR_SIZE);
+	assert_err(LIST(r, "dp", { "a", NULL, 5 }, { "b", NULL, 6 }), ERR_SIZE);
+	assert_err(LIST(r, "dp", { "a", NULL, 11 },
+			{ "b", NULL, RECEIVE_UNKNOWN }), ERR_SIZE);
+	assert_ok(LIST(r, "dp", { "a", NULL, 5 }, { "b", NULL, 5 }));
+	receive_free(r);
+	r = fresh((struct receive_options){ .most_bytes = 10 });
+	assert_err(LIST(r, "dp", { "a", NULL, 11 }), ERR_SPACE_CACHE);
+	assert_err(LIST(r, "dp", { "a", NULL, INT64_MAX }, { "b", NULL, INT64_MAX },
+			{ "c", NULL, 9 }), ERR_LISTING);
+	receive_free(r);
+}
+
+TEST(receive__wanted_list__only_that_and_all_of_it)
+{
+	autolisting wanted = { 0 };
+	char hex[DIGEST_HEX_SIZE], other[DIGEST_HEX_SIZE];
+	hex_of("hello", hex);
+	hex_of("other", other);
+	assert_ok(listing_add(&wanted, "a", hex, &e));
+	assert_ok(listing_add(&wanted, "b/c", hex, &e));
+	listing_sort(&wanted);
+	struct receive *r = fresh((struct receive_options){ .wanted = &wanted });
+	assert_err(LIST(r, "dp", { "a", NULL, 5 }, { "z", NULL, 5 }), ERR_ABSENT);
+	assert_non_null(strstr(e.text, "b/c is missing"));
+	assert_err(LIST(r, "dp", { "b/c", NULL, 5 }), ERR_ABSENT);
+	assert_non_null(strstr(e.text, "a is missing"));
+	assert_err(LIST(r, "dp", { "a", other, 5 }), ERR_HASH_FILE);
+	/* of one file that is not wanted nothing is taken */
+	assert_ok(LIST(r, "dp", { "z", NULL, 5 }, { "b/c", hex, 5 },
+		       { "a", NULL, 5 }));
+	assert_err(receive_head(r, 0, 0, 5, "", &e), ERR_NET_LIED);
+	assert_ok(deliver(r, "hello"));
+	assert_err(deliver(r, "HELLO"), ERR_HASH_FILE);
+	assert_non_null(strstr(e.text, hex));
+	assert_int_equal(access(at("a"), F_OK), -1);
+	assert_false(receive_is_complete(r));
+	assert_ok(deliver(r, "hello"));
+	assert_true(receive_is_complete(r));
+	receive_free(r);
+}
+
+TEST(receive_plan__empty_file_that_should_not_be__err_hash_file)
+{
+	char hex[DIGEST_HEX_SIZE];
+	hex_of("hello", hex);
+	struct receive *r = fresh(ANY);
+	assert_err(LIST(r, "dp", { "a", hex, 0 }), ERR_HASH_FILE);
+	receive_free(r);
+}
+
+/* --- answers that lie -------------------------------------------------------- */
+
+TEST(receive__messages_out_of_step__net_lied)
+{
+	struct receive *r = fresh(ANY);
+	struct receive_ask ask;
+	assert_false(receive_next(r, &ask)); /* no list yet */
+	assert_err(receive_head(r, 0, 0, 5, "", &e), ERR_NET_LIED);
+	assert_ok(LIST(r, "dp", { "a", NULL, 5 }, { "b", NULL, 5 }));
+	assert_err(receive_file(r, 9, "late", 1, "", &e), ERR_NET_LIED);
+	assert_err(receive_head(r, 0, 0, 5, "", &e), ERR_NET_LIED); /* not asked */
+	assert_true(receive_next(r, &ask));
+	assert_err(data(r, 0, 0, "x"), ERR_NET_LIED); /* before the head */
+	assert_err(receive_end(r, 0, &e), ERR_NET_LIED);
+	assert_err(receive_head(r, 0, 3, 5, "", &e), ERR_NET_LIED);
+	assert_err(receive_head(r, 1, 0, 5, "", &e), ERR_NET_LIED);
+	assert_err(receive_head(r, 2, 0, 5, "", &e), ERR_NET_LIED);
+	assert_err(receive_head(r, UINT64_MAX, 0, 5, "", &e), ERR_NET_LIED);
+	assert_ok(receive_head(r, 0, 0, 5, "", &e));
+	assert_err(receive_head(r, 0, 0, 5, "", &e), ERR_NET_LIED); /* twice */
+	assert_err(data(r, 0, 1, "x"), ERR_NET_LIED);
+	assert_err(data(r, 1, 0, "x"), ERR_NET_LIED);
+	assert_ok(data(r, 0, 0, "he"));
+	assert_err(data(r, 0, 0, "he"), ERR_NET_LIED);
+	assert_err(data(r, 0, 4, "o"), ERR_NET_LIED);
+	assert_ok(data(r, 0, 2, "llo"));
+	assert_ok(receive_end(r, 0, &e));
+	assert_err(receive_end(r, 0, &e), ERR_NET_LIED);
+	assert_err(data(r, 0, 5, "x"), ERR_NET_LIED);
+	receive_fail(r, 0); /* of no effect */
+	receive_fail(r, UINT64_MAX);
+	receive_drop(r, 0);
+	assert_file("a", "hello");
+	receive_free(r);
+}
+
+TEST(receive__too_short__err_length_and_kept)
+{
+	struct receive *r = fresh(ANY);
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp", { "a", NULL, 5 }));
+	assert_true(receive_next(r, &ask));
+	assert_err(receive_head(r, 0, 0, 6, "", &e), ERR_LENGTH);
+	assert_ok(receive_head(r, 0, 0, 5, "", &e));
+	assert_ok(data(r, 0, 0, "hel"));
+	assert_err(receive_end(r, 0, &e), ERR_LENGTH);
+	assert_true(receive_next(r, &ask));
+	assert_int_equal(ask.offset, 3);
+	assert_ok(receive_head(r, 0, 3, 5, "", &e));
+	assert_ok(data(r, 0, 3, "lo"));
+	assert_ok(receive_end(r, 0, &e));
+	assert_file("a", "hello");
+	receive_free(r);
+}
+
+TEST(receive__too_long__err_length_and_gone)
+{
+	struct receive *r = fresh(ANY);
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp", { "a", NULL, 5 }));
+	assert_true(receive_next(r, &ask));
+	assert_ok(receive_head(r, 0, 0, RECEIVE_UNKNOWN, "", &e));
+	assert_ok(data(r, 0, 0, "hello"));
+	assert_err(data(r, 0, 5, "!"), ERR_LENGTH);
+	assert_int_equal(access(at("a"), F_OK), -1);
+	assert_int_equal(figures(r).bytes_done, 0);
+	receive_free(r);
+}
+
+TEST(receive__endless_file_of_unknown_size__stopped)
+{
+	struct receive *r = fresh((struct receive_options){ .size = 8 });
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp", { "a", NULL, RECEIVE_UNKNOWN }));
+	assert_true(receive_next(r, &ask));
+	assert_ok(receive_head(r, 0, 0, RECEIVE_UNKNOWN, "", &e));
+	assert_ok(data(r, 0, 0, "12345678"));
+	assert_err(data(r, 0, 8, "9"), ERR_SIZE);
+	receive_free(r);
+	r = fresh((struct receive_options){ .most_bytes = 8 });
+	assert_ok(LIST(r, "dp", { "a", NULL, RECEIVE_UNKNOWN }));
+	assert_true(receive_next(r, &ask));
+	assert_err(receive_head(r, 0, 0, 9, "", &e), ERR_SPACE_CACHE);
+	receive_free(r);
+	r = fresh((struct receive_options){ .most_bytes = 8 });
+	assert_ok(LIST(r, "dp", { "a", NULL, RECEIVE_UNKNOWN }));
+	assert_true(receive_next(r, &ask));
+	assert_ok(receive_head(r, 0, 0, RECEIVE_UNKNOWN, "", &e));
+	assert_err(data(r, 0, 0, "123456789"), ERR_SPACE_CACHE);
+	receive_free(r);
+}
+
+TEST(receive__content_of_unknown_sizes_too_small__err_size)
+{
+	struct receive *r = fresh((struct receive_options){ .size = 8 });
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp", { "a", NULL, RECEIVE_UNKNOWN }));
+	assert_true(receive_next(r, &ask));
+	assert_ok(receive_head(r, 0, 0, RECEIVE_UNKNOWN, "", &e));
+	assert_ok(data(r, 0, 0, "1234567"));
+	assert_err(receive_end(r, 0, &e), ERR_SIZE);
+	assert_false(receive_is_complete(r));
+	/* nor does it stand in the way of another source */
+	assert_ok(LIST(r, "dp2", { "a", NULL, RECEIVE_UNKNOWN }));
+	assert_ok(deliver(r, "12345678"));
+	receive_free(r);
+}
+
+TEST(receive_end__hash_of_the_source_differs__err_hash_file)
+{
+	static const char sha1[] = "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d";
+	char hex[DIGEST_HEX_SIZE];
+	hex_of("hello", hex);
+	struct receive *r = fresh(ANY);
+	assert_ok(LIST(r, "dp", { "a", hex, 5 }, { "b", sha1, 5 },
+		       { "c", sha1, 5 }));
+	assert_err(deliver(r, "HELLO"), ERR_HASH_FILE);
+	assert_int_equal(access(at("a"), F_OK), -1);
+	assert_ok(deliver(r, "hello"));
+	assert_ok(deliver(r, "hello"));
+	assert_err(deliver(r, "HELLO"), ERR_HASH_FILE);
+	assert_non_null(strstr(e.text, sha1));
+	receive_free(r);
+}
+
+/* --- going on ------------------------------------------------------------------ */
+
+/* "hel" of "hello" from dp1, then the process ended. */
+static struct receive *interrupted(void)
+{
+	struct receive *r = fresh(ANY);
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }));
+	assert_true(receive_next(r, &ask));
+	assert_string_equal(ask.etag, "");
+	assert_ok(receive_head(r, 0, 0, 5, "\"v1\"", &e));
+	assert_ok(data(r, 0, 0, "hel"));
+	receive_free(r);
+	return new_with(ANY);
+}
+
+static bool has_note(const char *name)
+{
+	char text[600];
+	return getxattr(at(name), "user.cloud-dp-agent.etag", text,
+			sizeof(text)) > 0;
+}
+
+TEST(receive__killed_in_between__goes_on_and_hashes_the_kept_bytes)
+{
+	struct receive *r = interrupted();
+	struct receive_ask ask;
+	autolisting l = { 0 };
+	char hex[DIGEST_HEX_SIZE];
+	assert_true(has_note("a"));
+	assert_ok(LIST(r, "DP1", { "a", NULL, 5 }));
+	assert_int_equal(figures(r).bytes_resumed, 3);
+	assert_true(receive_next(r, &ask));
+	assert_int_equal(ask.offset, 3);
+	assert_string_equal(ask.etag, "\"v1\"");
+	assert_ok(receive_head(r, 0, 3, 5, "\"v1\"", &e));
+	assert_ok(data(r, 0, 3, "lo"));
+	assert_ok(receive_end(r, 0, &e));
+	assert_file("a", "hello");
+	assert_false(has_note("a"));
+	hex_of("hello", hex);
+	assert_ok(receive_listing(r, &l, &e));
+	assert_string_equal(l.lines[0].hex, hex);
+	receive_free(r);
+}
+
+TEST(receive__etag_of_another_host__not_offered)
+{
+	struct receive *r = interrupted();
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp2", { "a", NULL, 5 }));
+	assert_true(receive_next(r, &ask));
+	assert_int_equal(ask.offset, 3);
+	assert_string_equal(ask.etag, "");
+	assert_ok(receive_head(r, 0, 3, 5, "\"other\"", &e));
+	assert_ok(data(r, 0, 3, "l"));
+	assert_false(has_note("a")); /* bytes of two hosts: an etag of neither */
+	receive_fail(r, 0);
+	assert_true(receive_next(r, &ask));
+	assert_int_equal(ask.offset, 4);
+	assert_string_equal(ask.etag, "");
+	receive_free(r);
+}
+
+TEST(receive_head__another_etag_than_that_of_the_kept_bytes__changed)
+{
+	struct receive *r = interrupted();
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }));
+	assert_true(receive_next(r, &ask));
+	assert_err(receive_head(r, 0, 3, 5, "\"v2\"", &e), ERR_CHANGED);
+	assert_true(receive_next(r, &ask)); /* from the beginning */
+	assert_int_equal(ask.offset, 0);
+	receive_free(r);
+}
+
+TEST(receive_drop__server_has_another_version__from_the_beginning)
+{
+	struct receive *r = interrupted();
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }));
+	assert_true(receive_next(r, &ask));
+	receive_drop(r, 0);
+	assert_true(receive_next(r, &ask));
+	assert_int_equal(ask.offset, 0);
+	assert_string_equal(ask.etag, "");
+	receive_free(r);
+}
+
+TEST(receive_head__etag_that_cannot_be_one__not_kept)
+{
+	struct receive *r = fresh(ANY);
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp", { "a", NULL, 5 }));
+	assert_true(receive_next(r, &ask));
+	assert_ok(receive_head(r, 0, 0, 5, "x\r\nHost: evil", &e));
+	assert_ok(data(r, 0, 0, "he"));
+	receive_fail(r, 0);
+	assert_true(receive_next(r, &ask));
+	assert_int_equal(ask.offset, 2);
+	assert_string_equal(ask.etag, "");
+	assert_false(has_note("a"));
+	receive_free(r);
+}
+
+TEST(receive__server_starts_over__once_a_source)
+{
+	struct receive *r = interrupted();
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }));
+	assert_true(receive_next(r, &ask));
+	assert_ok(receive_head(r, 0, 0, 5, "\"v2\"", &e));
+	assert_int_equal(figures(r).bytes_done, 0);
+	assert_ok(data(r, 0, 0, "HE"));
+	receive_fail_all(r);
+	/* the same source, listed again */
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }));
+	assert_true(receive_next(r, &ask));
+	assert_int_equal(ask.offset, 2);
+	assert_string_equal(ask.etag, "\"v2\"");
+	assert_err(receive_head(r, 0, 0, 5, "\"v2\"", &e), ERR_HTTP);
+	/* another source may */
+	assert_ok(LIST(r, "dp2", { "a", NULL, 5 }));
+	assert_true(receive_next(r, &ask));
+	assert_ok(receive_head(r, 0, 0, 5, "", &e));
+	assert_ok(data(r, 0, 0, "hello"));
+	assert_ok(receive_end(r, 0, &e));
+	assert_file("a", "hello");
+	receive_free(r);
+}
+
+TEST(receive_end__all_there_by_416__complete)
+{
+	struct receive *r = interrupted();
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp1", { "a", NULL, RECEIVE_UNKNOWN }));
+	assert_true(receive_next(r, &ask));
+	assert_int_equal(ask.offset, 3);
+	assert_ok(receive_end(r, 0, &e));
+	assert_true(receive_is_complete(r));
+	assert_int_equal(figures(r).bytes_total, 3);
+	receive_free(r);
+	r = interrupted(); /* but not when more is known to come */
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }));
+	assert_true(receive_next(r, &ask));
+	assert_err(receive_end(r, 0, &e), ERR_LENGTH);
+	receive_free(r);
+}
+
+TEST(receive_plan__larger_than_listed__begun_anew)
+{
+	struct receive *r = interrupted();
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp1", { "a", NULL, 2 }));
+	assert_int_equal(figures(r).bytes_resumed, 0);
+	assert_true(receive_next(r, &ask));
+	assert_int_equal(ask.offset, 0);
+	receive_free(r);
+}
+
+TEST(receive_plan__complete_from_an_earlier_run__hashed_and_kept)
+{
+	char hex[DIGEST_HEX_SIZE], wrong[DIGEST_HEX_SIZE];
+	hex_of("hello", hex);
+	hex_of("other", wrong);
+	struct receive *r = fresh(ANY);
+	plant("a", "hello");
+	plant("b", "hello");
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp1", { "a", hex, 5 }, { "b", wrong, 5 }));
+	assert_int_equal(figures(r).files_done, 1);
+	assert_int_equal(figures(r).bytes_resumed, 5);
+	assert_file("a", "hello");
+	assert_true(receive_next(r, &ask)); /* b proves nothing against dp1 */
+	assert_string_equal(ask.path, "b");
+	assert_int_equal(ask.offset, 0);
+	assert_int_equal(access(at("b"), F_OK), -1);
+	receive_free(r);
+}
+
+static enum err_code stop_at_once(void *arg, struct err *why)
+{
+	(*(unsigned *)arg)++;
+	return err_set(why, ERR_SIGINT, "stopped");
+}
+
+TEST(receive_plan__signal_while_hashing__stops)
+{
+	unsigned asked = 0;
+	struct receive *r = fresh((struct receive_options){
+		.stop = stop_at_once, .stop_arg = &asked });
+	autofd fd = open(at("a"), O_WRONLY | O_CREAT, 0644);
+	assert_int_equal(ftruncate(fd, 64 << 20), 0);
+	assert_err(LIST(r, "dp", { "a", NULL, 64 << 20 }), ERR_SIGINT);
+	assert_int_equal(asked, 1);
+	receive_free(r);
+}
+
+TEST(receive__next_source__complete_files_are_not_hashed_again)
+{
+	struct receive *r = fresh(ANY);
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }, { "b", NULL, 5 }));
+	assert_ok(deliver(r, "hello"));
+	assert_true(receive_next(r, &ask));
+	assert_ok(receive_head(r, 1, 0, 5, "", &e));
+	assert_ok(data(r, 1, 0, "wor"));
+	/* unreadable by the name, were it tried: the size alone is looked at */
+	plant("a", "HELLO");
+	assert_ok(LIST(r, "dp2", { "b", NULL, 5 }, { "a", NULL, 5 }));
+	assert_int_equal(figures(r).bytes_resumed, 8);
+	assert_ok(deliver(r, "world"));
+	autolisting l = { 0 };
+	char hex[DIGEST_HEX_SIZE];
+	hex_of("hello", hex);
+	assert_ok(receive_listing(r, &l, &e));
+	assert_string_equal(l.lines[1].hex, hex);
+	receive_free(r);
+}
+
+TEST(receive__source_between_lists_nothing__knowledge_stays)
+{
+	struct receive *r = fresh(ANY);
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }, { "b", NULL, 5 }));
+	assert_ok(deliver(r, "hello"));
+	assert_err(LIST(r, "dp2", { "../x", NULL, 5 }), ERR_NAME);
+	assert_ok(LIST(r, "dp3", { "c", NULL, 5 }));
+	assert_int_equal(figures(r).bytes_resumed, 0);
+	assert_ok(LIST(r, "dp4", { "a", NULL, 5 }, { "c", NULL, 5 }));
+	assert_int_equal(figures(r).bytes_resumed, 5);
+	/* another source says that it is another file */
+	char wrong[DIGEST_HEX_SIZE];
+	hex_of("other", wrong);
+	assert_ok(LIST(r, "dp5", { "a", wrong, 5 }));
+	assert_int_equal(figures(r).bytes_resumed, 0);
+	assert_ok(deliver(r, "other"));
+	receive_free(r);
+}
+
+TEST(receive__sha1_named_by_the_next_source__judged)
+{
+	struct receive *r = fresh(ANY);
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }));
+	assert_ok(deliver(r, "hello"));
+	assert_ok(LIST(r, "cloud", { "a",
+		       "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d", 5 }));
+	assert_true(receive_is_complete(r));
+	assert_ok(LIST(r, "cloud2", { "a",
+		       "0000000000000000000000000000000000000000", 5 }));
+	assert_false(receive_is_complete(r));
+	receive_free(r);
+}
+
+TEST(receive_fail__last_byte_came_the_end_did_not__complete)
+{
+	struct receive *r = fresh(ANY);
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp", { "a", NULL, 5 }));
+	assert_true(receive_next(r, &ask));
+	assert_ok(receive_head(r, 0, 0, 5, "\"v\"", &e));
+	assert_ok(data(r, 0, 0, "hel"));
+	assert_ok(data(r, 0, 3, "lo"));
+	receive_fail(r, 0);
+	assert_true(receive_is_complete(r));
+	assert_false(has_note("a"));
+	receive_free(r);
+}
+
+/* --- the last word ------------------------------------------------------------- */
+
+TEST(receive_distrust__kept_bytes_were_flipped__all_anew_once)
+{
+	struct receive *r = interrupted();
+	struct receive_ask ask;
+	plant("a", "heX");
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }));
+	assert_ok(deliver(r, "hello"));
+	assert_file("a", "heXlo"); /* the content hash would be wrong now */
+	assert_true(receive_distrust(r));
+	assert_int_equal(access(at("a"), F_OK), -1);
+	assert_false(receive_is_complete(r));
+	assert_int_equal(figures(r).bytes_done, 0);
+	assert_true(receive_next(r, &ask));
+	assert_int_equal(ask.offset, 0);
+	receive_fail(r, 0);
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }));
+	assert_ok(deliver(r, "hello"));
+	assert_file("a", "hello");
+	assert_false(receive_distrust(r)); /* all of it is dp1's */
+	receive_free(r);
+}
+
+TEST(receive_distrust__same_source_after_a_break__not_mixed)
+{
+	struct receive *r = fresh(ANY);
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }, { "b", NULL, 2 }));
+	assert_ok(deliver(r, "hello"));
+	assert_true(receive_next(r, &ask));
+	assert_ok(receive_head(r, 1, 0, 2, "", &e));
+	assert_ok(data(r, 1, 0, "1"));
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }, { "b", NULL, 2 }));
+	assert_ok(deliver(r, "12"));
+	assert_false(receive_distrust(r));
+	receive_free(r);
+}
+
+TEST(receive_distrust__of_two_sources__mixed)
+{
+	struct receive *r = fresh(ANY);
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }, { "b", NULL, 2 }));
+	assert_ok(deliver(r, "hello"));
+	assert_ok(LIST(r, "dp2", { "a", NULL, 5 }, { "b", NULL, 2 }));
+	assert_ok(deliver(r, "12"));
+	assert_true(receive_distrust(r));
+	receive_free(r);
+}
+
+/* --- planted things (threats F2, F6) ----------------------------------------------- */
+
+static void assert_canary(void)
+{
+	autobuf got = { 0 };
+	assert_ok(fs_read_all(AT_FDCWD, at("canary"), &got, &e));
+	assert_string_equal(got.at, "canary");
+}
+
+TEST(receive__links_pipes_and_folders_in_the_draft__replaced)
+{
+	struct receive *r = fresh(ANY);
+	plant("canary", "canary");
+	mkdir(at("real"), 0755);
+	assert_int_equal(symlink("canary", at("link")), 0);
+	assert_int_equal(link(at("canary"), at("hard")), 0);
+	assert_int_equal(mkfifo(at("pipe"), 0644), 0);
+	plant("folder/x", "x");
+	assert_int_equal(symlink("real", at("way")), 0);
+	plant("file", "canary");
+	assert_ok(LIST(r, "dp", { "link", NULL, 6 }, { "hard", NULL, 6 },
+		       { "pipe", NULL, 6 }, { "folder", NULL, 6 },
+		       { "way/a", NULL, 6 }, { "file/a", NULL, 6 }));
+	assert_int_equal(figures(r).bytes_resumed, 0);
+	for (int i = 0; i < 6; i++)
+		assert_ok(deliver(r, "123456"));
+	assert_true(receive_is_complete(r));
+	assert_file("link", "123456");
+	assert_file("hard", "123456");
+	assert_file("pipe", "123456");
+	assert_file("folder", "123456");
+	assert_file("way/a", "123456");
+	assert_file("file/a", "123456");
+	assert_int_equal(access(at("real/a"), F_OK), -1);
+	assert_canary();
+	receive_free(r);
+}
+
+TEST(receive__planted_between_plan_and_answer__replaced)
+{
+	struct receive *r = fresh(ANY);
+	plant("canary", "canary");
+	assert_ok(LIST(r, "dp", { "a", NULL, 6 }, { "b/c", NULL, 6 },
+		       { "d", NULL, 6 }));
+	assert_int_equal(symlink("canary", at("a")), 0);
+	assert_int_equal(symlink("/tmp", at("b")), 0);
+	assert_int_equal(link(at("canary"), at("d")), 0);
+	for (int i = 0; i < 3; i++)
+		assert_ok(deliver(r, "123456"));
+	assert_file("a", "123456");
+	assert_file("b/c", "123456");
+	assert_file("d", "123456");
+	assert_canary();
+	receive_free(r);
+}
+
+TEST(receive__kept_bytes_cut_off_before_the_answer__err_folder)
+{
+	struct receive *r = interrupted();
+	struct receive_ask ask;
+	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }));
+	assert_true(receive_next(r, &ask));
+	assert_int_equal(truncate(at("a"), 1), 0);
+	assert_err(receive_head(r, 0, 3, 5, "", &e), ERR_FOLDER);
+	receive_free(r);
+}
+
+/* --- many ----------------------------------------------------------------------- */
+
+TEST(receive__as_many_files_as_can_be__planned_and_asked)
+{
+	struct receive *r = fresh(ANY);
+	struct receive_ask ask;
+	uint64_t kept, need, asked = 0;
+	char path[64];
+	for (int round = 0; round < 2; round++) {
+		assert_ok(receive_begin(r, "dp", &e));
+		for (uint64_t i = WIRE_MAX_FILES; i-- > 0;) {
+			snprintf(path, sizeof(path), "folder%llu/file-%llu",
+				 (unsigned long long)i % 100,
+				 (unsigned long long)i);
+			assert_ok(receive_file(r, i, path, 3, "", &e));
+		}
+		assert_ok(receive_plan(r, &kept, &need, &e));
+		assert_int_equal(need, 3 * WIRE_MAX_FILES);
+	}
+	while (receive_next(r, &ask))
+		asked++;
+	assert_int_equal(asked, WIRE_MAX_FILES);
+	assert_int_equal(ask.index, 0); /* in the order of the list */
+	receive_fail(r, 5);
+	assert_true(receive_next(r, &ask));
+	assert_int_equal(ask.index, 5);
+	receive_free(r);
+}
+
+TEST(receive_file__names_without_end__err_limit)
+{
+	struct receive *r = fresh(ANY);
+	char path[1025];
+	enum err_code rc = ERR_OK;
+	memset(path, 'x', sizeof(path));
+	for (size_t i = 250; i < 1000; i += 250)
+		path[i] = '/';
+	path[1000] = '\0';
+	assert_ok(receive_begin(r, "dp", &e));
+	for (uint64_t i = 0; rc == ERR_OK && i < WIRE_MAX_FILES; i++) {
+		char number[16];
+		snprintf(number, sizeof(number), "%08llu", (unsigned long long)i);
+		memcpy(path, number, 8);
+		rc = receive_file(r, i, path, 3, "", &e);
+	}
+	assert_err(rc, ERR_LIMIT);
+	receive_free(r);
+}
