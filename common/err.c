@@ -33,7 +33,7 @@ enum err_code err_set(struct err *e, enum err_code code, const char *fmt, ...)
 enum err_code err_prefix(struct err *e, const char *fmt, ...)
 {
 	if (e == NULL)
-		return ERR_OK;
+		return ERR_INTERNAL; /* never OK: it may be returned */
 	char text[sizeof(e->text)];
 	va_list ap;
 	va_start(ap, fmt);

@@ -14,6 +14,7 @@
 #define HOST_MAX 256
 #define FILE_MODE 0644
 #define ALLOCATE_BYTES (1u << 20) /* files above it get their blocks at once */
+#define FLUSH_BYTES (8u << 20)
 #define TRIES 3 /* folders missing, then something in the way */
 
 struct part *part_new(bool needs_sha1, struct err *e)
@@ -169,9 +170,18 @@ enum err_code part_append(struct part *p, const char *path, const void *bytes,
 			  size_t len, struct err *e)
 {
 	enum err_code rc = fs_write_at(p->fd, bytes, len, p->have, path, e);
-	if (rc == ERR_OK)
-		part_hash(p, bytes, len);
-	return rc;
+	if (rc != ERR_OK)
+		return rc;
+	part_hash(p, bytes, len);
+	/* The disk begins while the network still brings the rest; else all of
+	 * it would wait for the sync at the end. */
+	if (p->have - p->flushed >= FLUSH_BYTES) {
+		sync_file_range(p->fd, (off_t)p->flushed,
+				(off_t)(p->have - p->flushed),
+				SYNC_FILE_RANGE_WRITE);
+		p->flushed = p->have;
+	}
+	return ERR_OK;
 }
 
 enum err_code part_restart(struct part *p, const char *path, struct err *e)
@@ -183,7 +193,7 @@ enum err_code part_restart(struct part *p, const char *path, struct err *e)
 	digest_reset(p->sha256);
 	if (p->sha1)
 		digest_reset(p->sha1);
-	p->have = 0;
+	p->have = p->flushed = 0;
 	return ERR_OK;
 }
 

@@ -18,6 +18,7 @@
 struct part {
 	int fd;                    /* -1 while nothing comes; owned */
 	uint64_t have;             /* bytes in the file */
+	uint64_t flushed;          /* of them, on their way to the disk */
 	struct digest *sha256;     /* of them; owned */
 	struct digest *sha1;       /* owned; NULL where nobody names a SHA-1 */
 	char etag[PART_ETAG_SIZE]; /* validator of all the bytes at the host of

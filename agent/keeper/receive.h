@@ -71,7 +71,7 @@ struct receive_ask {
 bool receive_next(struct receive *r, struct receive_ask *out);
 
 /* The answer begins. offset: as asked, or 0 (start over: kept bytes go, once a
- * source for each file). Anything else is ERR_NET_LIED. total RECEIVE_UNKNOWN
+ * source for each file; again is ERR_HTTP). Anything else is ERR_NET_LIED. total RECEIVE_UNKNOWN
  * is fine. A total that is not the listed size: ERR_LENGTH. */
 enum err_code receive_head(struct receive *r, uint64_t index, uint64_t offset,
 			   uint64_t total, const char *etag, struct err *e);
@@ -84,7 +84,10 @@ enum err_code receive_data(struct receive *r, uint64_t index, uint64_t offset,
 
 /*
  * The answer ended well: exact length, the source's hash and the wanted hash
- * (ERR_HASH_FILE names the file and both hashes; its bytes go), fsync, close.
+ * (ERR_HASH_FILE names the file and both hashes; its bytes go), close. Large
+ * files are synced here, small ones many at a time; all are when
+ * receive_listing returns. Without a head, but with kept bytes: the server said
+ * that they are all (416).
  */
 enum err_code receive_end(struct receive *r, uint64_t index, struct err *e);
 /* It ended badly: the bytes stay for resume, the file may be asked again. */
@@ -97,15 +100,16 @@ void receive_drop(struct receive *r, uint64_t index);
 /* Is every file of the list complete? */
 bool receive_is_complete(const struct receive *r);
 
-/* Owned by the caller: the listing of all files, complete ones only. */
+/* Owned by the caller: the listing of all files, complete ones only, which are
+ * on the disk then. */
 enum err_code receive_listing(struct receive *r, struct listing *out,
 			      struct err *e);
 
 /*
- * The content hash was wrong. True when bytes from before this source (kept or
- * of another source) are among the files: they are thrown away, all files are
- * asked anew, and the same source deserves a second chance. False: everything
- * came from this source.
+ * The content hash was wrong: all files are thrown away and may be asked anew.
+ * True when bytes from before this source (kept or of another source) were among
+ * them: the same source deserves a second chance. False: everything came from
+ * this source.
  */
 bool receive_distrust(struct receive *r);
 

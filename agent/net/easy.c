@@ -270,18 +270,6 @@ static void set_request(struct http_call *c)
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, c);
 }
 
-/* Share the rate among the transfers that are there now. */
-void easy_share_rate(struct http *h)
-{
-	if (h->options.rate_limit == 0 || h->transfers == 0)
-		return;
-	curl_off_t each = (curl_off_t)(h->options.rate_limit / h->transfers);
-	for (struct http_call *c = h->calls; c; c = c->next)
-		if (c->in_multi)
-			curl_easy_setopt(c->easy, CURLOPT_MAX_RECV_SPEED_LARGE,
-					 each > 1 ? each : (curl_off_t)1);
-}
-
 bool easy_open(struct http_call *c)
 {
 	c->easy = curl_easy_init();

@@ -49,7 +49,6 @@ struct http {
 	CURLM *multi;
 	struct http_call *calls;
 	struct buf client_cert, client_key, proxy_http, proxy_https, bypass;
-	unsigned transfers; /* in the multi handle */
 	int64_t paced_us;   /* until then the rate limit has been used up */
 };
 
@@ -59,8 +58,6 @@ bool easy_append(struct curl_slist **list, const char *line);
 const char *easy_proxy(const struct http_call *c);
 /* Make c->easy and set everything on it. False: no memory. */
 bool easy_open(struct http_call *c);
-/* Share the rate limit among the transfers that are there now. */
-void easy_share_rate(struct http *h);
 /* Let go on what the rate limit held up. Returns ms until it wants to be called
  * again, or -1. */
 int easy_pace(struct http *h);

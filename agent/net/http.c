@@ -49,7 +49,6 @@ static void drop_easy(struct http_call *c)
 		return;
 	if (c->in_multi) {
 		curl_multi_remove_handle(c->http->multi, c->easy);
-		c->http->transfers--;
 		c->in_multi = false;
 	}
 	curl_easy_cleanup(c->easy);
@@ -115,8 +114,6 @@ static void begin_transfer(struct http_call *c)
 		return;
 	}
 	c->in_multi = true;
-	h->transfers++;
-	easy_share_rate(h);
 }
 
 static void on_walked(void *arg, const struct resolve_result *r)
@@ -309,7 +306,6 @@ static void transfer_ended(struct http_call *c, CURLcode code)
 	if (ok && !easy_give_head(c))
 		c->response.result = c->sink_error;
 	drop_easy(c);
-	easy_share_rate(c->http);
 	c->finished = true;
 }
 
