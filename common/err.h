@@ -194,7 +194,8 @@ enum err_code err_set(struct err *e, enum err_code code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /*
- * Put context in front: "context: old text". The code stays. Returns it.
+ * Put context in front: "context: old text". The code stays. Returns it
+ * (ERR_INTERNAL where e is NULL: never OK, since it may be returned on).
  */
 enum err_code err_prefix(struct err *e, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));

@@ -42,8 +42,8 @@ bool easy_give_head(struct http_call *c)
 				  &c->sink_error) == ERR_OK;
 }
 
-/* curl limits each transfer between two reads, and a read may bring all of a
- * small file: what comes in all is held up here. */
+/* curl's own limit looks at a transfer between two reads, and a read may bring all
+ * of a small file: what comes in all is held up here, by turns. */
 static void count_rate(struct http *h, size_t n)
 {
 	int64_t now_us = clock_now_ms() * 1000;
@@ -61,17 +61,21 @@ static int64_t too_early_us(const struct http *h)
 
 int easy_pace(struct http *h)
 {
-	for (struct http_call *c = h->calls; c; c = c->next) {
+	for (;;) {
+		struct http_call *first = NULL; /* who has waited longest */
+		for (struct http_call *c = h->calls; c; c = c->next)
+			if (c->paced_turn && c->easy &&
+			    (first == NULL || c->paced_turn < first->paced_turn))
+				first = c;
 		int64_t left_us = too_early_us(h);
-		if (!c->is_paced || c->easy == NULL)
-			continue;
+		if (first == NULL)
+			return -1;
 		if (left_us > 0)
 			return left_us < 3600000000 ? (int)(left_us / 1000) + 1 :
 						      3600000;
-		c->is_paced = false;
-		curl_easy_pause(c->easy, CURLPAUSE_CONT);
+		first->paced_turn = 0;
+		curl_easy_pause(first->easy, CURLPAUSE_CONT);
 	}
-	return -1;
 }
 
 static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
@@ -87,7 +91,7 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 		return 0;
 	if (c->request.on_data && is_2xx(c)) {
 		if (too_early_us(c->http) > 0) {
-			c->is_paced = true;
+			c->paced_turn = ++c->http->paced_turns;
 			return CURL_WRITEFUNC_PAUSE;
 		}
 		switch (c->request.on_data(c->request.arg, (struct span){ bytes, n },
@@ -361,6 +365,12 @@ static enum err_code map(struct http_call *c, CURLcode code)
 	}
 	if (code == CURLE_RECV_ERROR && wants_client_certificate(text))
 		return err_set(e, ERR_TLS_CLIENT, "%s: %s", host, text);
+	/* in TLS 1.3 the refusal may get lost behind the end of the connection */
+	if ((code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR ||
+	     code == CURLE_GOT_NOTHING) &&
+	    c->story.wants_client && c->response.head.bytes == 0)
+		return err_set(e, ERR_TLS_CLIENT, "%s asked for a client certificate, "
+			       "got none, and ended the connection: %s", host, text);
 	if (code == CURLE_PROXY || code == CURLE_COULDNT_RESOLVE_PROXY)
 		return err_set(e, ERR_PROXY, "proxy %s: %s", host, text);
 	if (code == CURLE_PARTIAL_FILE || code == CURLE_GOT_NOTHING ||

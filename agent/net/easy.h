@@ -39,7 +39,7 @@ struct http_call {
 	char error_text[CURL_ERROR_SIZE];
 	struct err sink_error;
 	bool head_given;
-	bool is_paced; /* paused for the rate limit */
+	uint64_t paced_turn; /* paused for the rate limit, in this order; 0 = not */
 	struct buf collected;
 	struct http_response response;
 };
@@ -50,6 +50,7 @@ struct http {
 	struct http_call *calls;
 	struct buf client_cert, client_key, proxy_http, proxy_https, bypass;
 	int64_t paced_us;   /* until then the rate limit has been used up */
+	uint64_t paced_turns;
 };
 
 /* "Name: value" behind *list; false: no memory. */

@@ -527,6 +527,17 @@ static struct span skip_lie(struct span xml)
 	return xml;
 }
 
+/* A reply ends in a zero character on the wire, and so in what was stored of it. */
+static struct span without_zeros(struct span xml)
+{
+	bool is_wide = xml.len > 1 && (xml.at[0] == 0 || xml.at[1] == 0 ||
+				       (unsigned char)xml.at[0] >= 0xfe);
+	size_t unit = is_wide ? 2 : 1;
+	while (xml.len > unit && memcmp(xml.at + xml.len - unit, "\0\0", unit) == 0)
+		xml.len -= unit;
+	return xml;
+}
+
 void loclist_free(struct loclist *l)
 {
 	if (l == NULL)
@@ -543,7 +554,8 @@ enum err_code loclist_parse(struct span xml, const char *what,
 {
 	struct parse p = { .rules = reply_rules, .what = what, .list = out };
 	*out = (struct loclist){ .boundary_groups.max = GROUPS_MAX };
-	enum err_code rc = xml_parse(skip_lie(xml), what, ERR_MP_REPLY, take, &p, e);
+	enum err_code rc = xml_parse(skip_lie(without_zeros(xml)), what,
+				     ERR_MP_REPLY, take, &p, e);
 	free_item(&p.record);
 	free(p.site_locality);
 	if (rc != ERR_OK)

@@ -28,6 +28,7 @@ struct verify_story {
 	struct verify_certificate chain[VERIFY_CHAIN_MAX];
 	unsigned count;
 	bool is_judged;    /* the verifier ran */
+	bool wants_client; /* a certificate of ours was asked for, we have none */
 	char tls_version[16]; /* of the connection, "TLSv1.3"; "" for a file */
 	struct err result; /* ERR_OK: trusted; else TLS_*, with the reason */
 };

@@ -241,6 +241,7 @@ static enum err_code check_name(const char *name, bool *is_ip, char out[256],
 struct install {
 	const struct verify *v;      /* borrowed, see verify_install */
 	struct verify_story *story;  /* borrowed; NULL once it was written */
+	bool *wants_client;          /* the story's; for the first handshake */
 	bool is_ip;
 	char name[256];
 };
@@ -289,6 +290,18 @@ static int on_chain(X509_STORE_CTX *peer, void *arg)
 	return rc == ERR_OK;
 }
 
+/* Called where we have no certificate to offer, and so in the first handshake
+ * only: neither renegotiation nor a later question is open then. */
+static int on_client_wanted(SSL *ssl, X509 **cert, EVP_PKEY **key)
+{
+	const struct install *in = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl),
+						       install_index());
+	(void)cert, (void)key;
+	if (in)
+		*in->wants_client = true;
+	return 0;
+}
+
 static bool hook(SSL_CTX *ctx, const struct verify *v, const char *name, bool is_ip,
 		 struct verify_story *story)
 {
@@ -296,7 +309,8 @@ static bool hook(SSL_CTX *ctx, const struct verify *v, const char *name, bool is
 	struct install *in = index < 0 ? NULL : calloc(1, sizeof(*in));
 	if (in == NULL)
 		return false;
-	*in = (struct install){ .v = v, .story = story, .is_ip = is_ip };
+	*in = (struct install){ .v = v, .story = story, .is_ip = is_ip,
+				.wants_client = &story->wants_client };
 	snprintf(in->name, sizeof(in->name), "%s", name);
 	struct install *old = SSL_CTX_get_ex_data(ctx, index);
 	if (SSL_CTX_set_ex_data(ctx, index, in) != 1) {
@@ -306,6 +320,7 @@ static bool hook(SSL_CTX *ctx, const struct verify *v, const char *name, bool is
 	free(old);
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
 	SSL_CTX_set_cert_verify_callback(ctx, on_chain, in);
+	SSL_CTX_set_client_cert_cb(ctx, on_client_wanted);
 	return true;
 }
 

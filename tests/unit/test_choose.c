@@ -172,14 +172,16 @@ TEST(choose_sources__only_cloud_and_forbidden__cloud_refused)
 	assert_non_null(strstr(s.e.text, "[sources] cloud = never"));
 }
 
-TEST(choose_sources__forbidden_cloud_and_filtered_dp__not_usable)
+TEST(choose_sources__only_forbidden_cloud_asked_for__cloud_refused)
 {
 	autoscene s = { 0 };
 	add(&s, CLOUD("c"), "");
 	add(&s, DP("a"), "SUBNET");
 	struct choose_rules rules = { .from = "cloud" };
-	assert_err(choose(&s, &rules), ERR_NOT_USABLE);
+	assert_err(choose(&s, &rules), ERR_CLOUD_REFUSED);
 	assert_order(&s, "| 1 0");
+	rules.from = "elsewhere.example.net";
+	assert_err(choose(&s, &rules), ERR_NOT_USABLE);
 }
 
 TEST(choose_sources__empty_list__no_location_and_why)

@@ -23,7 +23,7 @@ TEST(err_set__percent_m__errno_in_words)
 TEST(err_set__null__code_only)
 {
 	assert_err(err_set(NULL, ERR_MP, "x"), ERR_MP);
-	assert_err(err_prefix(NULL, "x"), ERR_OK);
+	assert_err(err_prefix(NULL, "x"), ERR_INTERNAL);
 }
 
 TEST(err_set__own_text_as_argument__not_overwritten)
