@@ -15,7 +15,7 @@ static const struct {
 #undef X
 };
 
-enum err_code err_set(struct err *e, enum err_code code, const char *fmt, ...)
+enum err_code (err_set)(struct err *e, enum err_code code, const char *fmt, ...)
 {
 	if (e == NULL)
 		return code;

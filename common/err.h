@@ -190,8 +190,18 @@ struct err {
  * Set *e and return its code, so that `return err_set(e, ...)` reads well.
  * e may be NULL. `%m` works. Keeps no pointer.
  */
-enum err_code err_set(struct err *e, enum err_code code, const char *fmt, ...)
+enum err_code (err_set)(struct err *e, enum err_code code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+#ifdef __clang_analyzer__
+/* It does not see the body: without this it would go on where err_set(), called
+ * with an error, returned ERR_OK. */
+#define err_set(e, code, ...)                           \
+	({                                              \
+		enum err_code analyzed_ = (code);       \
+		err_set((e), analyzed_, __VA_ARGS__);   \
+		analyzed_;                              \
+	})
+#endif
 
 /*
  * Put context in front: "context: old text". The code stays. Returns it

@@ -53,7 +53,7 @@ enum err_code ini_summary(const struct buf *problems, size_t before,
 	if (problems->len <= before)
 		return ERR_OK;
 	struct span rest = { problems->at + before, problems->len - before };
-	struct span first, other;
+	struct span first = { 0 }, other;
 	unsigned more = 0;
 	span_split(&rest, '\n', &first);
 	while (span_split(&rest, '\n', &other))

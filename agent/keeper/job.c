@@ -322,6 +322,43 @@ static enum err_code publish(struct job *j, struct err *e)
 }
 
 /* Published already, and its bytes are still the right ones? */
+static void found(struct job *j, char *path, uint64_t files, uint64_t bytes)
+{
+	struct job_report *r = j->report;
+	r->result = JOB_CACHED;
+	r->path = path;
+	r->figures = (struct receive_figures){ .files = files,
+					       .files_done = files,
+					       .bytes_total = bytes,
+					       .bytes_done = bytes };
+	snprintf(r->hash, sizeof(r->hash), "%s", j->hash);
+}
+
+static enum err_code interrupted(void *arg)
+{
+	(void)arg;
+	return signals_check(NULL);
+}
+
+/* --to DIR that holds exactly this content already, from an earlier run. */
+static bool is_in_place(struct job *j)
+{
+	autolisting there = { 0 };
+	char hex[DIGEST_HEX_SIZE];
+	uint64_t bytes = 0;
+	if (j->request->to == NULL || j->hash[0] == '\0')
+		return false;
+	autofd fd = open(j->request->to,
+			 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 ||
+	    listing_walk(fd, &there, &bytes, interrupted, NULL, NULL) != ERR_OK ||
+	    there.count == 0 || listing_hash(&there, hex, NULL) != ERR_OK ||
+	    strcmp(hex, j->hash) != 0)
+		return false;
+	found(j, realpath(j->request->to, NULL), there.count, bytes);
+	return true;
+}
+
 static bool is_cached(struct job *j)
 {
 	struct cache_item item;
@@ -343,14 +380,7 @@ static bool is_cached(struct job *j)
 		return false;
 	}
 	cache_touch(j->cache, &item);
-	struct job_report *r = j->report;
-	r->result = JOB_CACHED;
-	r->path = take_ptr(path);
-	r->figures = (struct receive_figures){ .files = item.files,
-					       .files_done = item.files,
-					       .bytes_total = item.bytes,
-					       .bytes_done = item.bytes };
-	snprintf(r->hash, sizeof(r->hash), "%s", hex);
+	found(j, take_ptr(path), item.files, item.bytes);
 	return true;
 }
 
@@ -381,7 +411,7 @@ static enum err_code download(struct job *j, struct err *e)
 	if (job_settle(j, e) != ERR_OK || job_open_state(j, e) != ERR_OK ||
 	    job_open_cache(j, e) != ERR_OK)
 		return e->code;
-	if (is_cached(j) || signals_check(e) != ERR_OK)
+	if (is_cached(j) || is_in_place(j) || signals_check(e) != ERR_OK)
 		return e->code;
 	if (!j->request->dry_run && open_draft(j, e) != ERR_OK)
 		return e->code;

@@ -138,7 +138,7 @@ static enum err_code allocate(const struct part *p, const char *path,
 enum err_code part_open(struct part *p, const struct part_place *place,
 			const char *path, uint64_t size, struct err *e)
 {
-	struct stat st;
+	struct stat st = { 0 };
 	struct err own = { 0 };
 	if (open_ours(p, place, path, &st, &own) != ERR_OK)
 		return err_set(e, own.code, "%s", own.text);

@@ -432,7 +432,7 @@ static enum err_code read_list(struct dav *d, const struct ask *a,
 static void on_root(struct dav *d, const struct http_response *r)
 {
 	struct err e = { 0 };
-	struct davlist l;
+	struct davlist l = { 0 };
 	long status = r->head.status;
 	if (status == 405 || status == 501) {
 		err_set(&e, ERR_STATUS,

@@ -140,7 +140,7 @@ static enum err_code take_hash(const struct xml_item *item, const char *path,
 static void service_file(const char *service_url, struct span path,
 			 struct buf *out)
 {
-	struct span rest = span_of(service_url), before;
+	struct span rest = span_of(service_url), before = { 0 };
 	span_split(&rest, '?', &before);
 	while (before.len && before.at[before.len - 1] != '/')
 		before.len--;

@@ -513,6 +513,7 @@ static enum err_code take_points(struct mp *m, struct span lines, struct err *e)
 	m->points = calloc(count, sizeof(*m->points));
 	if (m->points == NULL)
 		return no_memory(e);
+	m->count = 0;
 	while (span_split(&lines, '\n', &base)) {
 		base = span_trim(base);
 		if (base.len == 0)

@@ -46,6 +46,25 @@ struct resolve {
 	struct memory memory[MEMORY_MAX];
 };
 
+static bool is_under_way(const struct resolve_walk *w)
+{
+	return w->tracks[TRACK_V6].query || w->tracks[TRACK_V4].query;
+}
+
+static bool is_same_question(const struct resolve_walk *a,
+			     const struct resolve_walk *b)
+{
+	return a != b && a->leg == b->leg &&
+	       strcmp(a->result.name, b->result.name) == 0;
+}
+
+/* Many transfers begin at once: one walk asks, the others wait for it. */
+static bool waits_for(const struct resolve_walk *w, const struct resolve_walk *leader)
+{
+	return w->state == WALK_ASKING && !is_under_way(w) &&
+	       is_same_question(w, leader);
+}
+
 /* -- memory ---------------------------------------------------------------- */
 
 static const struct resolve_result *recall(struct resolve *r, const char *name,
@@ -230,6 +249,11 @@ static void conclude(struct resolve_walk *w)
 		interleave(w);
 	remember(w->owner, w);
 	w->state = WALK_READY;
+	for (struct resolve_walk *o = w->owner->walks; o; o = o->next)
+		if (waits_for(o, w)) {
+			o->result = w->result;
+			o->state = WALK_READY;
+		}
 }
 
 /* -- names that are not asked ---------------------------------------------- */
@@ -363,13 +387,6 @@ void resolve_free(struct resolve *r)
 	free(r);
 }
 
-void resolve_cancel(struct resolve_walk *w)
-{
-	if (w == NULL)
-		return;
-	unlink_walk(w);
-	walk_free(w);
-}
 
 /* Lower case and without the trailing dot: the key of everything here. */
 static bool copy_name(const char *name, char out[256])
@@ -383,11 +400,6 @@ static bool copy_name(const char *name, char out[256])
 		out[i] = (char)tolower((unsigned char)text.at[i]);
 	out[text.len] = '\0';
 	return true;
-}
-
-static bool is_under_way(const struct resolve_walk *w)
-{
-	return w->tracks[TRACK_V6].query || w->tracks[TRACK_V4].query;
 }
 
 static void on_track_ended(struct track *t)
@@ -405,6 +417,29 @@ static void begin_tracks(struct resolve_walk *w)
 		track_start(&w->tracks[k]);
 	if (!is_under_way(w))
 		conclude(w);
+}
+
+void resolve_cancel(struct resolve_walk *w)
+{
+	if (w == NULL)
+		return;
+	unlink_walk(w);
+	if (w->state == WALK_ASKING && is_under_way(w))
+		for (struct resolve_walk *o = w->owner->walks; o; o = o->next)
+			if (waits_for(o, w)) {
+				begin_tracks(o); /* now it asks for the others */
+				break;
+			}
+	walk_free(w);
+}
+
+static bool is_asked_already(const struct resolve_walk *w)
+{
+	for (const struct resolve_walk *o = w->owner->walks; o; o = o->next)
+		if (o->state == WALK_ASKING && is_under_way(o) &&
+		    is_same_question(o, w))
+			return true;
+	return false;
 }
 
 struct resolve_walk *resolve_start(struct resolve *r, const char *name,
@@ -438,7 +473,7 @@ struct resolve_walk *resolve_start(struct resolve *r, const char *name,
 	}
 	w->next = r->walks;
 	r->walks = w;
-	if (!answer_here(w))
+	if (!answer_here(w) && !is_asked_already(w))
 		begin_tracks(w);
 	return w;
 }

@@ -64,7 +64,7 @@ def same(have, want, what=""):
 
 
 def is_sanitized():
-    return "san" in agentconf.AGENT.split(os.sep)
+    return "san" in _shared["built"].split(os.sep)
 
 
 # -- one CA for all: openssl is slow -------------------------------------------
@@ -428,12 +428,17 @@ def main():
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("words", nargs="*", help="only checks with one of these")
     options = parser.parse_args()
-    agentconf.AGENT = os.path.abspath(options.agent)
-    own = os.path.join(os.path.dirname(agentconf.AGENT), "lab")
+    built = _shared["built"] = os.path.abspath(options.agent)
+    own = os.path.join(os.path.dirname(built), "lab")
     labs.BUILD = own if os.path.exists(os.path.join(own, "mp")) else labs.BUILD
-    if not os.access(agentconf.AGENT, os.X_OK):
-        print("FAIL agent: %s is not built\n0 passed, 1 failed" % agentconf.AGENT)
+    if not os.access(built, os.X_OK):
+        print("FAIL agent: %s is not built\n0 passed, 1 failed" % built)
         return 1
+    # A copy: somebody may link it anew while the checks run.
+    shared_ca()
+    agentconf.AGENT = os.path.join(_shared["folder"], "agent")
+    shutil.copy2(built, agentconf.AGENT)
+    os.chmod(_shared["folder"], 0o755)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chosen = [f for f in CHECKS if not options.words
               or any(w in name_of(f) for w in options.words)]

@@ -333,8 +333,8 @@ TEST(ccm_decode__content_types_without_boundary__refused)
 		"multipart/mixed; boundary=", "multipart/mixed; boundary=\"\"",
 		"multipart/mixed; boundary=\"bnd", "text/html; charset=utf-8",
 		"text/plain; boundary=bnd", "multipart/mixed; boundary=\"b\x01\"",
-		"multipart/mixed; boundary=seventy-one-bytes-are-one-more-than-the-"
-		"seventy-that-rfc-2046-allows-xy",
+		("multipart/mixed; boundary=seventy-one-bytes-are-one-more-than-the-"
+		 "seventy-that-rfc-2046-allows-xy"),
 	};
 	autobuf body = { 0 };
 	compose(&body, (struct span){ "<\0a\0/\0>\0\0\0", 10 });
