@@ -15,12 +15,12 @@
  * believes no field beyond that.
  *
  * The conversation (K = keeper, N = net):
- *   N READY, once, when the sandbox is closed.
- *   K CONFIG, once; K FILE for each file that the net role needs, each with a
- *     descriptor (it can open none itself).
+ *   K FILE for each file that the net role needs, each with a descriptor (it can
+ *     open none itself); K CONFIG, once, last. N READY, when it has taken all that
+ *     and closed its sandbox; or DONE with the reason, and ends.
  *   Then calls, one at a time: LOCATE, REPLAY, RESOLVE, PROBE, CHECK_CHAIN,
  *     LIST. N answers any number of NOTE, ATTEMPT and the call's own messages,
- *     then exactly one DONE.
+ *     then exactly one DONE. REPLAY and CHECK_CHAIN have a FILE before them.
  *   After a good LIST: K FETCH for any of the listed files, several at once;
  *     N answers each with HEAD (where content comes), DATA..., FETCHED. K gives
  *     every slot back with SLOT.
@@ -203,9 +203,10 @@ enum wire_form {
 #define WIRE_FIELDS_fetched(U, S)                                             \
 	U(index, WIRE_MAX_FILES) U(code, ERR_COUNT - 1) S(text, WIRE_TEXT)    \
 	U(retry_after_s, UINT32_MAX) U(form, WIRE_FORM_COUNT - 1)
+/* answers_cancel: what was cancelled may have sent its own DONE just before. */
 #define WIRE_FIELDS_done(U, S)                                                \
 	U(code, ERR_COUNT - 1) S(text, WIRE_TEXT)                             \
-	U(retry_after_s, UINT32_MAX)
+	U(retry_after_s, UINT32_MAX) U(answers_cancel, 1)
 
 /* One struct a message: struct wire_config, struct wire_file, ... */
 #define WIRE_U(field, max) uint64_t field;

@@ -137,6 +137,14 @@ enum err_code digest_parse(const char *text, char out[DIGEST_HEX_SIZE],
 enum err_code digest_file(int fd, char out[DIGEST_HEX_SIZE],
 			  uint64_t *size_bytes, struct err *e)
 {
+	return digest_file_until(fd, out, size_bytes, NULL, NULL, e);
+}
+
+enum err_code digest_file_until(int fd, char out[DIGEST_HEX_SIZE],
+				uint64_t *size_bytes,
+				enum err_code (*stop)(void *arg), void *arg,
+				struct err *e)
+{
 	/* Not on the heap: folders of many small files ask for it each time. */
 	static char block[256 << 10];
 	autodigest struct digest *d = digest_new(DIGEST_SHA256, e);
@@ -144,6 +152,9 @@ enum err_code digest_file(int fd, char out[DIGEST_HEX_SIZE],
 	if (d == NULL)
 		return e ? e->code : ERR_INTERNAL;
 	for (;;) {
+		enum err_code rc = stop ? stop(arg) : ERR_OK;
+		if (rc != ERR_OK)
+			return err_set(e, rc, "stopped while hashing");
 		ssize_t n = pread(fd, block, sizeof(block), (off_t)d->length);
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -52,5 +52,11 @@ enum err_code digest_parse(const char *text, char out[DIGEST_HEX_SIZE],
 /* Hash the whole open file from offset 0 by pread; *size_bytes may be NULL. */
 enum err_code digest_file(int fd, char out[DIGEST_HEX_SIZE],
 			  uint64_t *size_bytes, struct err *e);
+/* The same; stop (may be NULL) is asked at every block, and its code, where it is
+ * not ERR_OK, ends it. */
+enum err_code digest_file_until(int fd, char out[DIGEST_HEX_SIZE],
+				uint64_t *size_bytes,
+				enum err_code (*stop)(void *arg), void *arg,
+				struct err *e);
 
 #endif

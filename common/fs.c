@@ -1,12 +1,8 @@
-#ifndef _GNU_SOURCE
-#endif
-
 #include "common/fs.h"
 
 #include "common/clock.h"
 #include "common/own.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -24,15 +20,7 @@
 #define READ_FOLDER (O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
 #define TRIES 16 /* against EAGAIN, and names that come and go */
 
-static void own_dir(DIR **d)
-{
-	if (*d)
-		closedir(*d);
-}
-#define autodir __attribute__((cleanup(own_dir))) DIR *
-
-/* "<what> <path>: <errno>" with the code that errno asks for; errno stays. */
-static enum err_code fail(struct err *e, const char *what, const char *path)
+enum err_code fs_fail(struct err *e, const char *what, const char *path)
 {
 	int no = errno;
 	bool is_full = no == ENOSPC || no == EDQUOT;
@@ -46,7 +34,7 @@ static enum err_code fail_as(struct err *e, int no, const char *what,
 			     const char *path)
 {
 	errno = no;
-	return fail(e, what, path);
+	return fs_fail(e, what, path);
 }
 
 static int open2(int dir_fd, const char *path, int flags, mode_t mode,
@@ -119,7 +107,7 @@ int fs_open_at(int dir_fd, const char *path, int flags, mode_t mode,
 			 open_or_make(dir_fd, path, how, mode ? mode : FILE_MODE) :
 			 open2(dir_fd, path, how, 0, BENEATH);
 	if (fd < 0) {
-		fail(e, "open", path);
+		fs_fail(e, "open", path);
 		return -1;
 	}
 	const char *reason = refuse_kind(fd, flags);
@@ -130,7 +118,7 @@ int fs_open_at(int dir_fd, const char *path, int flags, mode_t mode,
 		return -1;
 	}
 	if ((flags & O_TRUNC) && ftruncate(fd, 0) != 0) {
-		fail(e, "empty", path);
+		fs_fail(e, "empty", path);
 		close(fd);
 		return -1;
 	}
@@ -209,7 +197,7 @@ int fs_open_root(const char *path, mode_t mode, struct err *e)
 	autofd fd = open_root(path, mode);
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) != 0) {
-		fail(e, "open folder", path);
+		fs_fail(e, "open folder", path);
 		return -1;
 	}
 	if (st.st_uid != geteuid() && st.st_uid != 0) {
@@ -233,7 +221,7 @@ enum err_code fs_make_dirs(int dir_fd, const char *path, struct err *e)
 	if (path[0] == '/')
 		return fail_as(e, EXDEV, "make folder", path);
 	if (!copy_path(path, at))
-		return fail(e, "make folder", path);
+		return fs_fail(e, "make folder", path);
 	autofd dir = open2(dir_fd, at, READ_FOLDER, 0, BENEATH);
 	if (dir >= 0)
 		return ERR_OK;
@@ -245,7 +233,7 @@ enum err_code fs_make_dirs(int dir_fd, const char *path, struct err *e)
 		own_close(&dir);
 		dir = next;
 	}
-	return dir < 0 ? fail(e, "make folder", path) : ERR_OK;
+	return dir < 0 ? fs_fail(e, "make folder", path) : ERR_OK;
 }
 
 enum err_code fs_make_parents(int dir_fd, const char *path, struct err *e)
@@ -260,11 +248,13 @@ enum err_code fs_make_parents(int dir_fd, const char *path, struct err *e)
 	return fs_make_dirs(dir_fd, at, e);
 }
 
-/*
- * Open the folder that holds `path`; *name is its last component, within path.
- * -1 with errno where there is no such folder or the name cannot be one.
- */
-static int open_parent(int dir_fd, const char *path, const char **name)
+int fs_enter(int dir_fd, const char *path, bool may_cross)
+{
+	return open2(dir_fd, path, READ_FOLDER, 0,
+		     may_cross ? BENEATH : BENEATH | RESOLVE_NO_XDEV);
+}
+
+int fs_enter_parent(int dir_fd, const char *path, const char **name)
 {
 	char at[PATH_MAX] = ".";
 	const char *slash = strrchr(path, '/');
@@ -278,245 +268,7 @@ static int open_parent(int dir_fd, const char *path, const char **name)
 	if (slash) /* "/name" leaves "/", which openat2 refuses */
 		snprintf(at, sizeof(at), "%.*s",
 			 slash == path ? 1 : (int)(slash - path), path);
-	return open2(dir_fd, at, READ_FOLDER, 0, BENEATH);
-}
-
-/* ---- removing ---- */
-
-/*
- * A folder about to be emptied, never on another file system. Whoever made it
- * may have taken our own rights away: take them back.
- */
-static int open_doomed(int dir_fd, const char *name)
-{
-	const uint64_t resolve = BENEATH | RESOLVE_NO_XDEV;
-	int fd = open2(dir_fd, name, READ_FOLDER, 0, resolve);
-	if (fd < 0 && errno == EACCES &&
-	    fchmodat(dir_fd, name, 0700, AT_SYMLINK_NOFOLLOW) == 0)
-		fd = open2(dir_fd, name, READ_FOLDER, 0, resolve);
-	struct stat st;
-	if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700)
-		fchmod(fd, 0700); /* where it fails, unlinkat() says why */
-	return fd;
-}
-
-/*
- * Remove what is no folder, or an empty folder.
- * Returns 0; 1 for a folder that is not empty; -1 with errno.
- */
-static int unlink_one(int dir_fd, const char *name)
-{
-	if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT)
-		return 0;
-	if (errno != EISDIR)
-		return -1;
-	if (unlinkat(dir_fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
-		return 0;
-	return errno == ENOTEMPTY || errno == EEXIST ? 1 : -1;
-}
-
-/* Move a folder up into the root of the removal, under a name not in use. */
-static int hoist(int from_fd, const char *name, int root_fd, unsigned *serial)
-{
-	char fresh[32];
-	bool has_rights = false;
-	for (;;) {
-		snprintf(fresh, sizeof(fresh), ".remove-%u", (*serial)++);
-		if (renameat2(from_fd, name, root_fd, fresh, RENAME_NOREPLACE) == 0)
-			return 0;
-		if (errno == EACCES && !has_rights) {
-			/* Its ".." changes: we must be able to write to it. */
-			has_rights = true;
-			if (fchmodat(from_fd, name, 0700,
-				     AT_SYMLINK_NOFOLLOW) < 0)
-				return -1;
-		} else if (errno != EEXIST) {
-			return errno == ENOENT ? 0 : -1;
-		}
-	}
-}
-
-static struct dirent *next_entry(DIR *dir)
-{
-	struct dirent *entry;
-	do {
-		errno = 0;
-		entry = readdir(dir);
-	} while (entry && (strcmp(entry->d_name, ".") == 0 ||
-			   strcmp(entry->d_name, "..") == 0));
-	return entry;
-}
-
-static DIR *dir_of(int *fd)
-{
-	DIR *dir = *fd >= 0 ? fdopendir(*fd) : NULL;
-	if (dir)
-		*fd = -1; /* now the folder's */
-	return dir;
-}
-
-/* Remove the folder `name` of the root; the folders in it move up to the root.
- * What appears meanwhile is left to the next pass. 0, or -1 with errno. */
-static int flatten(int root_fd, const char *name, unsigned *serial)
-{
-	autofd fd = open_doomed(root_fd, name);
-	autodir dir = dir_of(&fd);
-	if (dir == NULL)
-		return errno == ENOENT ? 0 : -1;
-	struct dirent *entry;
-	while ((entry = next_entry(dir)) != NULL) {
-		int left = unlink_one(dirfd(dir), entry->d_name);
-		if (left > 0)
-			left = hoist(dirfd(dir), entry->d_name, root_fd, serial);
-		if (left < 0)
-			return -1;
-	}
-	return errno || unlink_one(root_fd, name) < 0 ? -1 : 0;
-}
-
-/*
- * Empty a folder of any depth with two descriptors and no recursion: folders
- * inside folders are first moved up into the root, then removed from there.
- */
-static int empty(DIR *root)
-{
-	unsigned serial = 0;
-	bool is_empty;
-	do {
-		struct dirent *entry;
-		is_empty = true;
-		rewinddir(root);
-		while ((entry = next_entry(root)) != NULL) {
-			is_empty = false;
-			int left = unlink_one(dirfd(root), entry->d_name);
-			if (left > 0)
-				left = flatten(dirfd(root), entry->d_name, &serial);
-			if (left < 0)
-				return -1;
-		}
-		if (errno)
-			return -1;
-	} while (!is_empty);
-	return 0;
-}
-
-enum err_code fs_remove_tree(int dir_fd, const char *path, struct err *e)
-{
-	const char *name;
-	autofd parent = open_parent(dir_fd, path, &name);
-	if (parent < 0)
-		return errno == ENOENT ? ERR_OK : fail(e, "remove", path);
-	int left = unlink_one(parent, name);
-	if (left > 0) {
-		autofd fd = open_doomed(parent, name);
-		autodir root = dir_of(&fd);
-		left = root ? empty(root) : -1;
-		if (left == 0)
-			left = unlinkat(parent, name, AT_REMOVEDIR);
-	}
-	return left != 0 && errno != ENOENT ? fail(e, "remove", path) : ERR_OK;
-}
-
-/* ---- walking ---- */
-
-/* All folders of a tree, each after the one that holds it. */
-struct folders {
-	char **paths; /* owned, as are the strings */
-	size_t count, room;
-};
-
-static void own_folders(struct folders *f)
-{
-	while (f->count)
-		free(f->paths[--f->count]);
-	free(f->paths);
-}
-#define autofolders __attribute__((cleanup(own_folders))) struct folders
-
-static bool folders_add(struct folders *f, const char *parent, const char *name)
-{
-	if (f->count == f->room) {
-		size_t room = f->room ? f->room * 2 : 16;
-		char **paths = reallocarray(f->paths, room, sizeof(*paths));
-		if (paths == NULL)
-			return false;
-		f->paths = paths;
-		f->room = room;
-	}
-	char *path;
-	if (asprintf(&path, "%s%s%s", parent, *parent ? "/" : "", name) < 0)
-		return false;
-	f->paths[f->count++] = path;
-	return true;
-}
-
-struct sums {
-	uint64_t bytes, files;
-};
-
-static enum err_code read_folder(int dir_fd, const char *path,
-				 struct folders *found, struct sums *sums,
-				 struct err *e)
-{
-	autofd fd = open2(dir_fd, path, READ_FOLDER, 0, BENEATH);
-	autodir dir = dir_of(&fd);
-	if (dir == NULL)
-		return fail(e, "read folder", path);
-	struct dirent *entry;
-	while ((entry = next_entry(dir)) != NULL) {
-		struct stat st;
-		if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW)) {
-			if (errno == ENOENT)
-				continue;
-			return fail(e, "read folder", path);
-		}
-		if (S_ISDIR(st.st_mode) && !folders_add(found, path, entry->d_name))
-			return err_set(e, ERR_NOMEM, "walk %.200s: no memory", path);
-		if (!S_ISREG(st.st_mode))
-			continue;
-		sums->files++;
-		if (__builtin_add_overflow(sums->bytes, (uint64_t)st.st_size,
-					   &sums->bytes))
-			sums->bytes = UINT64_MAX;
-	}
-	return errno ? fail(e, "read folder", path) : ERR_OK;
-}
-
-static enum err_code walk(int dir_fd, const char *path, struct folders *found,
-			  struct sums *sums, struct err *e)
-{
-	if (!folders_add(found, "", path))
-		return err_set(e, ERR_NOMEM, "walk %.200s: no memory", path);
-	enum err_code rc = ERR_OK;
-	for (size_t i = 0; rc == ERR_OK && i < found->count; i++)
-		rc = read_folder(dir_fd, found->paths[i], found, sums, e);
-	return rc;
-}
-
-enum err_code fs_sync_dirs(int dir_fd, const char *path, struct err *e)
-{
-	autofolders found = { 0 };
-	struct sums sums = { 0 };
-	enum err_code rc = walk(dir_fd, path, &found, &sums, e);
-	for (size_t i = found.count; rc == ERR_OK && i-- > 0;) {
-		autofd fd = open2(dir_fd, found.paths[i], READ_FOLDER, 0, BENEATH);
-		rc = fd < 0 ? fail(e, "open folder", found.paths[i]) :
-			      fs_sync(fd, found.paths[i], e);
-	}
-	return rc;
-}
-
-enum err_code fs_tree_size(int dir_fd, const char *path, uint64_t *bytes,
-			   uint64_t *files, struct err *e)
-{
-	autofolders found = { 0 };
-	struct sums sums = { 0 };
-	enum err_code rc = walk(dir_fd, path, &found, &sums, e);
-	if (bytes)
-		*bytes = sums.bytes;
-	if (files)
-		*files = sums.files;
-	return rc;
+	return fs_enter(dir_fd, at, true);
 }
 
 /* ---- writing and reading ---- */
@@ -525,7 +277,7 @@ enum err_code fs_sync(int fd, const char *what, struct err *e)
 {
 	while (fsync(fd) != 0)
 		if (errno != EINTR)
-			return fail(e, "sync", what);
+			return fs_fail(e, "sync", what);
 	return ERR_OK;
 }
 
@@ -540,13 +292,13 @@ enum err_code fs_publish(int old_dir_fd, const char *old_name, int new_dir_fd,
 			 const char *new_name, struct err *e)
 {
 	const char *from_name, *to_name;
-	autofd from = open_parent(old_dir_fd, old_name, &from_name);
+	autofd from = fs_enter_parent(old_dir_fd, old_name, &from_name);
 	if (from < 0)
-		return fail(e, "publish", old_name);
-	autofd to = open_parent(new_dir_fd, new_name, &to_name);
+		return fs_fail(e, "publish", old_name);
+	autofd to = fs_enter_parent(new_dir_fd, new_name, &to_name);
 	if (to < 0 ||
 	    renameat2(from, from_name, to, to_name, RENAME_NOREPLACE) != 0)
-		return fail(e, "publish", new_name);
+		return fs_fail(e, "publish", new_name);
 	enum err_code rc = fs_sync(to, new_name, e);
 	if (rc == ERR_OK && !is_same(from, to))
 		rc = fs_sync(from, old_name, e);
@@ -597,17 +349,17 @@ enum err_code fs_replace(int dir_fd, const char *name, const void *bytes,
 {
 	const char *last;
 	char temporary[NAME_MAX + 1];
-	autofd dir = open_parent(dir_fd, name, &last);
+	autofd dir = fs_enter_parent(dir_fd, name, &last);
 	if (dir < 0)
-		return fail(e, "write", name);
+		return fs_fail(e, "write", name);
 	autofd fd = make_temporary(dir, last, mode ? mode : FILE_MODE, temporary);
 	if (fd < 0)
-		return fail(e, "write", name);
+		return fs_fail(e, "write", name);
 	enum err_code rc = fs_write_at(fd, bytes, len, 0, name, e);
 	if (rc == ERR_OK)
 		rc = fs_sync(fd, name, e);
 	if (rc == ERR_OK && renameat(dir, temporary, dir, last) != 0)
-		rc = fail(e, "write", name);
+		rc = fs_fail(e, "write", name);
 	if (rc != ERR_OK) {
 		unlinkat(dir, temporary, 0);
 		return rc;
@@ -621,7 +373,7 @@ enum err_code fs_read_all(int dir_fd, const char *path, struct buf *out,
 	/* A pipe must not hold us up before it is refused. */
 	autofd fd = open2(dir_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, 0);
 	if (fd < 0)
-		return fail(e, "open", path);
+		return fs_fail(e, "open", path);
 	return fs_read_fd(fd, path, out, e);
 }
 
@@ -632,7 +384,7 @@ enum err_code fs_read_fd(int fd, const char *what, struct buf *out,
 	char block[16 << 10];
 	buf_clear(out);
 	if (fstat(fd, &st) != 0)
-		return fail(e, "read", what);
+		return fs_fail(e, "read", what);
 	if (!S_ISREG(st.st_mode))
 		return err_set(e, ERR_FOLDER, "read %.200s: it is no regular file",
 			       what);
@@ -641,7 +393,7 @@ enum err_code fs_read_fd(int fd, const char *what, struct buf *out,
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return fail(e, "read", what);
+			return fs_fail(e, "read", what);
 		if (n == 0)
 			return ERR_OK;
 		at += (uint64_t)n;
@@ -661,7 +413,7 @@ enum err_code fs_space(int fd, uint64_t *free_bytes, uint64_t *total_bytes,
 {
 	struct statvfs v;
 	if (fstatvfs(fd, &v) != 0)
-		return fail(e, "measure", "the file system");
+		return fs_fail(e, "measure", "the file system");
 	/* Not f_bfree: what is kept for root is not for a cache. */
 	*free_bytes = (uint64_t)v.f_bavail * v.f_frsize;
 	*total_bytes = (uint64_t)v.f_blocks * v.f_frsize;

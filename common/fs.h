@@ -32,13 +32,6 @@ enum err_code fs_make_dirs(int dir_fd, const char *path, struct err *e);
 /* Make the folders above the last component of `path`. */
 enum err_code fs_make_parents(int dir_fd, const char *path, struct err *e);
 
-/* Remove a file or a whole folder beneath dir_fd, without following links and
- * without crossing file systems. Absent is ERR_OK. */
-enum err_code fs_remove_tree(int dir_fd, const char *path, struct err *e);
-
-/* fsync every folder of a tree, deepest first (files are synced by whoever
- * wrote them). */
-enum err_code fs_sync_dirs(int dir_fd, const char *path, struct err *e);
 enum err_code fs_sync(int fd, const char *what, struct err *e);
 
 /* rename old to new beneath the two folders, never replacing, then fsync both
@@ -67,14 +60,21 @@ enum err_code fs_read_fd(int fd, const char *what, struct buf *out,
 enum err_code fs_space(int fd, uint64_t *free_bytes, uint64_t *total_bytes,
 		       struct err *e);
 
-/* Sum of the sizes of regular files below a folder. */
-enum err_code fs_tree_size(int dir_fd, const char *path, uint64_t *bytes,
-			   uint64_t *files, struct err *e);
-
 /* A user extended attribute as short text; false where there is none or the
  * file system has no such thing. */
 bool fs_get_note(int fd, const char *name, char *out, size_t size);
 bool fs_set_note(int fd, const char *name, const char *text);
 void fs_drop_note(int fd, const char *name);
+
+/* ---- what the calls above are made of, for common/folder ---- */
+
+/* Open a folder beneath dir_fd to read its names, on another file system only
+ * where may_cross; -1 with errno. */
+int fs_enter(int dir_fd, const char *path, bool may_cross);
+/* The folder that holds `path`; *name is its last component, within path. -1
+ * with errno where there is no such folder or the name cannot be one. */
+int fs_enter_parent(int dir_fd, const char *path, const char **name);
+/* "<what> <path>: <errno>" with the code that errno asks for; errno stays. */
+enum err_code fs_fail(struct err *e, const char *what, const char *path);
 
 #endif

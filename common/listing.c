@@ -1,11 +1,11 @@
 #include "common/listing.h"
 
 #include "common/buf.h"
+#include "common/folder.h"
 #include "common/fs.h"
 #include "common/own.h"
 #include "common/relpath.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -202,14 +202,9 @@ struct walk {
 	struct listing folders; /* to be read; last in, first out */
 	struct listing *out;    /* borrowed */
 	uint64_t bytes;
+	enum err_code (*stop)(void *arg); /* may be NULL */
+	void *arg;
 };
-
-static void own_dir(DIR **d)
-{
-	if (*d)
-		closedir(*d);
-}
-#define autodir __attribute__((cleanup(own_dir))) DIR *
 
 static enum err_code hash_one(struct walk *w, const char *path, struct err *e)
 {
@@ -218,7 +213,7 @@ static enum err_code hash_one(struct walk *w, const char *path, struct err *e)
 	autofd fd = fs_open_at(w->dir_fd, path, O_RDONLY, 0, e);
 	if (fd < 0)
 		return ERR_FOLDER;
-	enum err_code rc = digest_file(fd, hex, &size, e);
+	enum err_code rc = digest_file_until(fd, hex, &size, w->stop, w->arg, e);
 	if (rc != ERR_OK) {
 		err_prefix(e, "hash %.200s", path);
 		return rc;
@@ -248,23 +243,15 @@ static enum err_code visit(struct walk *w, int fd, const char *folder,
 }
 
 static enum err_code read_folder(struct walk *w, const char *folder,
-				 enum err_code (*stop)(void *arg), void *arg,
 				 struct err *e)
 {
 	const char *shown = folder[0] ? folder : ".";
-	autofd fd = fs_open_at(w->dir_fd, shown, O_RDONLY | O_DIRECTORY, 0, e);
-	if (fd < 0)
-		return ERR_FOLDER;
-	autodir dir = fdopendir(fd);
+	autodir dir = folder_open(w->dir_fd, shown, e);
 	if (dir == NULL)
-		return err_set(e, ERR_FOLDER, "read folder %s: %m", shown);
-	fd = -1; /* now the folder's */
-	struct dirent *entry;
-	while ((errno = 0, entry = readdir(dir)) != NULL) {
-		const char *name = entry->d_name;
-		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-			continue;
-		enum err_code rc = stop ? stop(arg) : ERR_OK;
+		return ERR_FOLDER;
+	const char *name;
+	while ((name = folder_next(dir)) != NULL) {
+		enum err_code rc = w->stop ? w->stop(w->arg) : ERR_OK;
 		if (rc != ERR_OK)
 			return err_set(e, rc, "stopped while hashing %s", shown);
 		rc = visit(w, dirfd(dir), folder, name, e);
@@ -278,11 +265,11 @@ enum err_code listing_walk(int dir_fd, struct listing *out, uint64_t *bytes,
 			   enum err_code (*stop)(void *arg), void *arg,
 			   struct err *e)
 {
-	struct walk w = { .dir_fd = dir_fd, .out = out };
+	struct walk w = { .dir_fd = dir_fd, .out = out, .stop = stop, .arg = arg };
 	enum err_code rc = listing_add(&w.folders, "", "", e);
 	while (rc == ERR_OK && w.folders.count) {
 		autofree char *folder = w.folders.lines[--w.folders.count].path;
-		rc = read_folder(&w, folder, stop, arg, e);
+		rc = read_folder(&w, folder, e);
 	}
 	listing_free(&w.folders);
 	listing_sort(out);

@@ -1,10 +1,10 @@
 #include "common/log.h"
 
 #include "common/clock.h"
+#include "common/mask.h"
 #include "common/own.h"
-#include "common/url.h"
+#include "common/utf8.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -63,36 +63,6 @@ void log_set_hooks(void (*before)(void), void (*after)(void))
 
 /* --- text that others wrote --------------------------------------------- */
 
-/*
- * Length of the UTF-8 sequence that begins at s.at (RFC 3629: no surrogates, no
- * overlong forms) and its code point, or 0 when there is none.
- */
-static size_t decode_utf8(struct span s, uint32_t *point)
-{
-	static const struct {
-		unsigned char mask, lead;
-		uint32_t least;
-	} forms[] = { { 0, 0, 0 }, { 0x80, 0x00, 0 }, { 0xe0, 0xc0, 0x80 },
-		      { 0xf0, 0xe0, 0x800 }, { 0xf8, 0xf0, 0x10000 } };
-	unsigned char lead = (unsigned char)s.at[0];
-	size_t n = 1;
-	while (n <= 4 && (lead & forms[n].mask) != forms[n].lead)
-		n++;
-	if (n > 4 || n > s.len)
-		return 0;
-	uint32_t p = lead & (unsigned char)~forms[n].mask;
-	for (size_t i = 1; i < n; i++) {
-		unsigned char c = (unsigned char)s.at[i];
-		if ((c & 0xc0) != 0x80)
-			return 0;
-		p = p << 6 | (c & 0x3f);
-	}
-	if (p < forms[n].least || p > 0x10ffff || (p >= 0xd800 && p <= 0xdfff))
-		return 0;
-	*point = p;
-	return n;
-}
-
 /* May this reach a terminal? Not what moves, recolours or reorders. */
 static bool is_plain(uint32_t p)
 {
@@ -116,7 +86,7 @@ void log_escape(struct span text, size_t max, struct buf *out)
 	for (size_t i = 0; i < end;) {
 		uint32_t point = 0;
 		struct span rest = { text.at + i, end - i };
-		size_t n = decode_utf8(rest, &point);
+		size_t n = utf8_first(rest, &point);
 		if (n && is_plain(point)) {
 			buf_add(out, rest.at, n);
 			i += n;
@@ -129,92 +99,6 @@ void log_escape(struct span text, size_t max, struct buf *out)
 		buf_text(out, "...");
 }
 
-static bool begins(struct span s, const char *with)
-{
-	size_t len = strlen(with);
-	return s.len >= len && strncasecmp(s.at, with, len) == 0;
-}
-
-/* Length of what stands before one of `stops`, or all. */
-static size_t until(struct span s, const char *stops)
-{
-	size_t i = 0;
-	while (i < s.len && !(s.at[i] && strchr(stops, s.at[i])))
-		i++;
-	return i;
-}
-
-/* Length of a PEM block with a private key that begins here, or 0. */
-static size_t pem_key(struct span s)
-{
-	struct span first = { s.at, s.len < 80 ? s.len : 80 };
-	if (!begins(s, "-----BEGIN ") ||
-	    memmem(s.at, until(first, "\r\n"), "PRIVATE KEY", 11) == NULL)
-		return 0;
-	const char *end = memmem(s.at, s.len, "-----END ", 9);
-	if (end == NULL)
-		return s.len; /* cut off: all of it is key */
-	size_t at = (size_t)(end - s.at) + 9;
-	const char *dashes = memmem(s.at + at, s.len - at, "-----", 5);
-	return dashes ? (size_t)(dashes - s.at) + 5 : s.len;
-}
-
-/* Does a secret begin here? *keep: bytes before it, *drop: its own length. */
-static bool find_secret(struct span s, bool is_word, size_t *keep, size_t *drop)
-{
-	static const char *const headers[] = {
-		"Authorization:", "Proxy-Authorization:", "Cookie:",
-		"Set-Cookie:", "CCMToken:", "ClientToken:",
-		"ClientTokenSignature:", "X-CCM-Token:",
-	};
-	*keep = 0;
-	*drop = pem_key(s);
-	if (*drop)
-		return true;
-	if (!is_word)
-		return false;
-	if (begins(s, "Bearer ")) {
-		*keep = 7;
-		*drop = until((struct span){ s.at + 7, s.len - 7 },
-			      " \t\r\n\"'<>,;");
-		return *drop > 0;
-	}
-	for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
-		if (!begins(s, headers[i]))
-			continue;
-		*keep = strlen(headers[i]);
-		*drop = until((struct span){ s.at + *keep, s.len - *keep }, "\r\n");
-		return *drop > 0;
-	}
-	return false;
-}
-
-void log_mask(struct span text, struct buf *out)
-{
-	autobuf masked = { .max = OUT_MAX };
-	size_t keep, drop;
-	bool is_word = true; /* a word begins here */
-	url_mask(text, &masked);
-	if (masked.failed) { /* rather nothing than a secret */
-		buf_text(out, "***");
-		return;
-	}
-	struct span s = buf_as_span(&masked);
-	while (s.len) {
-		if (find_secret(s, is_word, &keep, &drop)) {
-			buf_add(out, s.at, keep);
-			buf_text(out, keep && s.at[keep - 1] == ':' ? " ***" : "***");
-		} else {
-			keep = 1;
-			drop = 0;
-			buf_char(out, s.at[0]);
-		}
-		is_word = !isalnum((unsigned char)s.at[keep + drop - 1]);
-		s.at += keep + drop;
-		s.len -= keep + drop;
-	}
-}
-
 char *log_clean(const char *text)
 {
 	autobuf masked = { .max = OUT_MAX };
@@ -223,7 +107,7 @@ char *log_clean(const char *text)
 	bool is_cut = s.len > TEXT_MAX;
 	if (is_cut)
 		s.len = TEXT_MAX;
-	log_mask(s, &masked);
+	mask_text(s, &masked);
 	log_escape(buf_as_span(&masked), 0, &out);
 	if (is_cut)
 		buf_text(&out, "...");

@@ -52,9 +52,8 @@ void log_set_hooks(void (*before)(void), void (*after)(void));
  * \xNN. At most `max` bytes of input (0 = all), then "...".
  */
 void log_escape(struct span text, size_t max, struct buf *out);
-/* Mask secrets: query values (sig=, token=, ...), "Bearer xyz", PEM keys. */
-void log_mask(struct span text, struct buf *out);
-/* Both, as a string owned by the caller; never NULL but for no memory. */
+/* That and mask_text(), as a string owned by the caller; never NULL but for no
+ * memory. */
 char *log_clean(const char *text);
 
 #endif

@@ -1,48 +1,8 @@
 #include "common/relpath.h"
 
-#include <stddef.h>
-#include <stdint.h>
+#include "common/utf8.h"
 
 #define NAME_SHOWN 200 /* bytes of a refused name in the message */
-
-/*
- * The code point at `at` of `len` > 0 bytes.
- * Returns how many bytes it takes, 0 when they are malformed.
- * Source: RFC 3629 s4; the minimum per length refuses overlong forms.
- */
-static size_t utf8_next(const unsigned char *at, size_t len, uint32_t *code)
-{
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t n = at[0] < 0x80	  ? 1 :
-		   at[0] < 0xc0	  ? 0 :
-		   at[0] < 0xe0	  ? 2 :
-		   at[0] < 0xf0	  ? 3 :
-		   at[0] < 0xf8	  ? 4 : 0;
-	if (n == 0 || n > len)
-		return 0;
-	uint32_t c = n == 1 ? at[0] : at[0] & (0x7fu >> n);
-	for (size_t i = 1; i < n; i++) {
-		if ((at[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (at[i] & 0x3f);
-	}
-	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-		return 0;
-	*code = c;
-	return n;
-}
-
-bool relpath_is_utf8(struct span bytes)
-{
-	uint32_t code;
-	for (size_t i = 0, n; i < bytes.len; i += n) {
-		n = utf8_next((const unsigned char *)bytes.at + i, bytes.len - i,
-			      &code);
-		if (n == 0)
-			return false;
-	}
-	return true;
-}
 
 /* Why no name may hold this character; NULL = it may. */
 static const char *refuse_character(uint32_t c)
@@ -60,15 +20,16 @@ static const char *refuse_character(uint32_t c)
 
 static const char *refuse_characters(struct span path)
 {
-	uint32_t code;
-	for (size_t i = 0, n; i < path.len; i += n) {
-		n = utf8_next((const unsigned char *)path.at + i, path.len - i,
-			      &code);
+	while (path.len) {
+		uint32_t code;
+		size_t n = utf8_first(path, &code);
 		if (n == 0)
 			return "is not UTF-8";
 		const char *reason = refuse_character(code);
 		if (reason)
 			return reason;
+		path.at += n;
+		path.len -= n;
 	}
 	return NULL;
 }

@@ -36,7 +36,4 @@ enum err_code relpath_check_id(struct span name, struct err *e);
  */
 void relpath_fold(const char *path, char out[RELPATH_MAX + 1]);
 
-/* Is `bytes` well-formed UTF-8 (RFC 3629: no surrogates, no overlong)? */
-bool relpath_is_utf8(struct span bytes);
-
 #endif

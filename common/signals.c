@@ -15,6 +15,7 @@ enum err_code signals_open(struct err *e)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* then write() says EFBIG */
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return err_set(e, ERR_INTERNAL, "block signals: %m");
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -32,6 +32,18 @@ static inline bool span_is_nocase(struct span s, const char *text)
 	return s.len == strlen(text) && strncasecmp(s.at, text, s.len) == 0;
 }
 
+static inline bool span_begins_nocase(struct span s, const char *with)
+{
+	size_t len = strlen(with);
+	return s.len >= len && strncasecmp(s.at, with, len) == 0;
+}
+
+/* What is left without the first n bytes, n <= s.len. */
+static inline struct span span_after(struct span s, size_t n)
+{
+	return (struct span){ s.at + n, s.len - n };
+}
+
 /* Split off what stands before the first `c`; false when `rest` is empty. */
 static inline bool span_split(struct span *rest, char c, struct span *head)
 {

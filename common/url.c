@@ -29,17 +29,6 @@ static bool is_alnum(char c)
 	return isalnum((unsigned char)c) != 0;
 }
 
-static bool begins(struct span s, const char *with)
-{
-	size_t len = strlen(with);
-	return s.len >= len && strncasecmp(s.at, with, len) == 0;
-}
-
-static struct span after(struct span s, size_t n)
-{
-	return (struct span){ s.at + n, s.len - n };
-}
-
 void url_free(struct url *u)
 {
 	if (u == NULL)
@@ -65,7 +54,7 @@ bool url_is_ip(struct span host)
 /* All digits, or "0x" and hexadecimal digits. */
 static bool is_number(struct span label)
 {
-	bool is_hex = begins(label, "0x");
+	bool is_hex = span_begins_nocase(label, "0x");
 	for (size_t i = is_hex ? 2 : 0; i < label.len; i++) {
 		unsigned char c = (unsigned char)label.at[i];
 		if (is_hex ? !isxdigit(c) : !isdigit(c))
@@ -133,11 +122,11 @@ static enum err_code check_text(struct span text, struct err *e)
 static enum err_code check_origin(struct span text, struct url *u,
 				  struct span *authority, struct err *e)
 {
-	u->is_https = begins(text, "https://");
-	if (!u->is_https && !begins(text, "http://"))
+	u->is_https = span_begins_nocase(text, "https://");
+	if (!u->is_https && !span_begins_nocase(text, "http://"))
 		return err_set(e, ERR_USAGE,
 			       "the URL begins neither with http:// nor https://");
-	*authority = after(text, u->is_https ? 8 : 7);
+	*authority = span_after(text, u->is_https ? 8 : 7);
 	size_t len = 0;
 	while (len < authority->len && !strchr("/?", authority->at[len]))
 		len++;
@@ -175,7 +164,7 @@ static enum err_code take_host(struct url *u, char *host, struct span authority,
 	if (host[0] == '[')
 		return take_ipv6(u, host, e);
 	size_t len = strlen(host);
-	if (!begins(authority, host) ||
+	if (!span_begins_nocase(authority, host) ||
 	    (authority.len > len && authority.at[len] != ':'))
 		return err_set(e, ERR_USAGE, "the URL hides its host");
 	struct span name = { host, len };
@@ -317,7 +306,7 @@ enum err_code url_join(const struct url *base, struct span reference,
 	*out = (struct url){ 0 };
 	url_print(base, &from);
 	/* "//host/path" takes only our scheme. */
-	if (begins(reference, "//"))
+	if (span_begins_nocase(reference, "//"))
 		buf_text(&to, base->is_https ? "https:" : "http:");
 	if (reference.len > URL_MAX)
 		return err_set(e, ERR_USAGE, "the URL is longer than %d bytes",
@@ -362,8 +351,7 @@ static int hex_value(char c)
 	return at ? (int)(at - digits) : -1;
 }
 
-/* The byte behind "%XX" at `i`, or -1. */
-static int decoded(struct span text, size_t i)
+int url_decode_byte(struct span text, size_t i)
 {
 	if (text.len - i < 3 || text.at[i] != '%')
 		return -1;
@@ -378,7 +366,7 @@ bool url_decode(struct span text, struct buf *out)
 			buf_char(out, text.at[i]);
 			continue;
 		}
-		int byte = decoded(text, i);
+		int byte = url_decode_byte(text, i);
 		if (byte <= 0)
 			return false;
 		buf_char(out, (char)byte);
@@ -397,7 +385,7 @@ bool url_host_within(const char *name, const char *suffix)
 {
 	struct span n = span_of(name), s = span_of(suffix);
 	if (s.len && s.at[0] == '.')
-		s = after(s, 1);
+		s = span_after(s, 1);
 	if (s.len && s.at[s.len - 1] == '.')
 		s.len--;
 	if (n.len && n.at[n.len - 1] == '.')
@@ -409,132 +397,4 @@ bool url_host_within(const char *name, const char *suffix)
 		return true;
 	/* 10.1.2.3 is not "below" 2.3. */
 	return n.at[n.len - s.len - 1] == '.' && !url_is_ip(n);
-}
-
-static bool is_one_of(const char *name, const char *const *list)
-{
-	for (; *list; list++)
-		if (strcmp(name, *list) == 0)
-			return true;
-	return false;
-}
-
-/* Secret wherever "name=" stands, or only where it stands in a query: "code="
- * and "key=" are ordinary words of our own log lines. */
-static bool is_secret(const char *name, bool in_query)
-{
-	static const char *const anywhere[] = { "sig", "pwd", "passphrase", NULL };
-	static const char *const query[] = { "key", "code", "pass", "auth",
-					     "signature", NULL };
-	static const char *const parts[] = { "token", "password", "passwd",
-					     "secret", "credential", "apikey",
-					     "accesskey", "accountkey", NULL };
-	size_t len = strlen(name);
-	if (len >= 5 && strcmp(name + len - 5, "_file") == 0)
-		return false;
-	for (size_t i = 0; parts[i]; i++)
-		if (strstr(name, parts[i]))
-			return true;
-	return is_one_of(name, anywhere) || (in_query && is_one_of(name, query));
-}
-
-static bool is_name_char(char c)
-{
-	return is_alnum(c) || c == '_' || c == '-';
-}
-
-/*
- * The name that ends before `end`, lower case, percent-decoded, at most its last
- * 32 bytes. *before becomes the character in front of it, '\0' at the start.
- */
-static void name_before(struct span text, size_t end, char name[33], char *before)
-{
-	size_t at = 32;
-	name[at] = '\0';
-	*before = '\0';
-	while (end > 0 && at > 0) {
-		size_t step = 1;
-		int c = end >= 3 ? decoded(text, end - 3) : -1;
-		if (c >= 0)
-			step = 3;
-		else
-			c = (unsigned char)text.at[end - 1];
-		*before = (char)c;
-		if (!is_name_char((char)c))
-			break;
-		name[--at] = (char)tolower(c);
-		*before = '\0';
-		end -= step;
-	}
-	memmove(name, name + at, 33 - at);
-}
-
-/* Where the value that begins at `i` ends; a quoted one at its quote. */
-static size_t value_end(struct span text, size_t i)
-{
-	char quote = '\0';
-	if (i < text.len && (text.at[i] == '"' || text.at[i] == '\''))
-		quote = text.at[i++];
-	for (; i < text.len; i++) {
-		unsigned char c = (unsigned char)text.at[i];
-		if (quote ? c == (unsigned char)quote
-			  : c <= ' ' || strchr("&#\"'<>", c))
-			break;
-	}
-	return i;
-}
-
-/* Does a value begin at `i`? Then *len is the length of the mark before it:
- * "=", "%3D", or the '>' of "<Token>". */
-static bool is_secret_mark(struct span text, size_t i, size_t *len)
-{
-	char name[33], before;
-	char c = text.at[i];
-	bool is_equals = c == '=' || decoded(text, i) == '=';
-	if (!is_equals && c != '>')
-		return false;
-	*len = c == '%' ? 3 : 1;
-	name_before(text, i, name, &before);
-	if (c == '>')
-		return (before == '<' || before == ':') && is_secret(name, false);
-	/* ';' ends the "&amp;" of a URL inside XML. */
-	return is_secret(name, before == '\0' || strchr("?&;", before));
-}
-
-/* Length of "user:password@" at `i`, which stands behind "://", or 0. */
-static size_t userinfo(struct span text, size_t i)
-{
-	size_t at = 0;
-	for (size_t k = i; k < text.len && (unsigned char)text.at[k] > ' ' &&
-			   !strchr("/?#\"'<>", text.at[k]); k++)
-		if (text.at[k] == '@')
-			at = k + 1 - i;
-	return at;
-}
-
-void url_mask(struct span text, struct buf *out)
-{
-	for (size_t i = 0; i < text.len;) {
-		size_t len = 0;
-		if (begins(after(text, i), "://")) {
-			buf_text(out, "://");
-			i += 3;
-			len = userinfo(text, i);
-			if (len)
-				buf_text(out, "***@");
-			i += len;
-		} else if (is_secret_mark(text, i, &len)) {
-			buf_add(out, text.at + i, len);
-			i += len;
-			size_t end = value_end(text, i);
-			if (end > i)
-				buf_text(out, "***");
-			/* The closing quote belongs to what is masked. */
-			if (end < text.len && end > i && text.at[end] == text.at[i])
-				end++;
-			i = end;
-		} else {
-			buf_char(out, text.at[i++]);
-		}
-	}
 }

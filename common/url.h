@@ -49,6 +49,8 @@ enum err_code url_join(const struct url *base, struct span reference,
 void url_encode_path(struct span path, struct buf *out);
 /* Percent-decode; false on "%" without two hex digits or on %00. */
 bool url_decode(struct span text, struct buf *out);
+/* The byte for which "%XX" at text.at[i] stands; -1 where there is none. */
+int url_decode_byte(struct span text, size_t i);
 
 /* Same scheme, host and port? */
 bool url_same_origin(const struct url *a, const struct url *b);
@@ -60,13 +62,6 @@ bool url_same_origin(const struct url *a, const struct url *b);
  */
 bool url_is_hostname(struct span host);
 bool url_is_ip(struct span host);
-
-/*
- * The URL as it may be printed: values of query parameters whose names look
- * like secrets (sig, token, signature, key, password, code, se stays) become
- * "***". Anything that is no URL is copied with the same rule applied.
- */
-void url_mask(struct span text, struct buf *out);
 
 /* Is `name` equal to `suffix` or below it, by whole labels, ASCII case folded? */
 bool url_host_within(const char *name, const char *suffix);

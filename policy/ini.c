@@ -2,7 +2,7 @@
 
 #include "common/fs.h"
 #include "common/own.h"
-#include "common/relpath.h"
+#include "common/utf8.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -151,7 +151,7 @@ static bool check_bytes(struct scan *s, struct span line)
 			return bad_line(s, "control character 0x%02x in column %zu",
 					c, i + 1);
 	}
-	if (!relpath_is_utf8(line))
+	if (!utf8_is_valid(line))
 		return bad_line(s, "is not UTF-8 text: save the file as UTF-8");
 	return true;
 }

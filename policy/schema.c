@@ -1,6 +1,7 @@
 #include "policy/schema.h"
 
 #include "common/clock.h"
+#include "common/nearest.h"
 #include "common/own.h"
 #include "policy/value.h"
 
@@ -307,30 +308,6 @@ void schema_print(const struct schema_row *row, const void *base, size_t n,
 
 /* ---- complaining ---- */
 
-/* Edits from one word to the other (Levenshtein), for a slip of the finger. */
-static size_t distance(const char *a, const char *b)
-{
-	size_t row[64], len = strlen(b);
-	if (len >= sizeof(row) / sizeof(row[0]))
-		return SIZE_MAX;
-	for (size_t j = 0; j <= len; j++)
-		row[j] = j;
-	for (size_t i = 0; a[i]; i++) {
-		size_t corner = row[0];
-		row[0] = i + 1;
-		for (size_t j = 1; j <= len; j++) {
-			size_t best = corner + (a[i] != b[j - 1]);
-			corner = row[j];
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
-			row[j] = best;
-		}
-	}
-	return row[len];
-}
-
 static void explain_section(const struct schema_row *rows, size_t count,
 			    const char *section, struct buf *out)
 {
@@ -355,7 +332,8 @@ void schema_explain(const struct schema_row *rows, size_t count,
 	buf_print(out, "unknown key %.50s in [%s]", key, section);
 	for (size_t i = 0; i < count; i++) {
 		bool is_here = strcmp(rows[i].section, section) == 0;
-		size_t d = is_here ? distance(key, rows[i].key) : SIZE_MAX;
+		size_t d = is_here ? nearest_distance(key, rows[i].key) :
+				     SIZE_MAX;
 		if (d < best) {
 			best = d;
 			near = &rows[i];

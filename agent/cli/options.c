@@ -1,5 +1,7 @@
 #include "agent/cli/options.h"
 
+#include "common/nearest.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,36 +135,12 @@ bool options_is_service(enum options_verb verb)
 
 /* --- the nearest word ----------------------------------------------------- */
 
-/* Edits from one word to the other (Levenshtein), for a slip of the finger. */
-static size_t distance(const char *a, const char *b)
-{
-	size_t row[32], len = strlen(b);
-	if (len >= COUNT(row))
-		return SIZE_MAX;
-	for (size_t j = 0; j <= len; j++)
-		row[j] = j;
-	for (size_t i = 0; a[i]; i++) {
-		size_t corner = row[0];
-		row[0] = i + 1;
-		for (size_t j = 1; j <= len; j++) {
-			size_t best = corner + (a[i] != b[j - 1]);
-			corner = row[j];
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
-			row[j] = best;
-		}
-	}
-	return row[len];
-}
-
 /* Take `candidate` when it is nearer, or begins with what was written. */
 static void consider(const char *word, const char *candidate, size_t *best,
 		     const char **nearest)
 {
 	size_t len = strlen(word);
-	size_t d = distance(word, candidate);
+	size_t d = nearest_distance(word, candidate);
 	if (len > 3 && strncmp(word, candidate, len) == 0)
 		d = 1;
 	if (d < *best) {

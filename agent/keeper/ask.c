@@ -1,6 +1,7 @@
 #include "agent/keeper/ask.h"
 
 #include "common/log.h"
+#include "common/mask.h"
 #include "common/own.h"
 #include "common/url.h"
 
@@ -63,7 +64,7 @@ static enum err_code add_attempt(struct ask_location *out,
 	struct ask_attempt *a = &more[out->attempt_count++];
 	*a = (struct ask_attempt){ 0 };
 	autobuf masked = { 0 };
-	url_mask(m->url, &masked);
+	mask_values(m->url, &masked);
 	a->url = buf_take(&masked);
 	err_set(&a->why, (enum err_code)m->code, "%.*s", SPAN_ARG(m->text));
 	log_warning("LocationServices", "%s: %s", a->url ? a->url : "",
@@ -248,15 +249,24 @@ static enum err_code ended(struct ask_walk *w, enum err_code rc,
 	return rc;
 }
 
+/* Whom it is about: the first fields of the answer. */
+static enum err_code begin(struct ask_walk *out, const char *target, bool *is_tls,
+			   struct err *e)
+{
+	enum err_code rc =
+		ask_parse_target(target, out->name, &out->port, is_tls, e);
+	if (rc == ERR_OK)
+		keep(out->canonical, sizeof(out->canonical), span_of(out->name));
+	return ended(out, rc, e);
+}
+
 enum err_code ask_resolve(struct worker *w, const char *target, bool is_cloud,
 			  struct ask_walk *out, struct err *e)
 {
 	bool is_tls;
-	enum err_code rc =
-		ask_parse_target(target, out->name, &out->port, &is_tls, e);
+	enum err_code rc = begin(out, target, &is_tls, e);
 	if (rc != ERR_OK)
-		return ended(out, rc, e);
-	keep(out->canonical, sizeof(out->canonical), span_of(out->name));
+		return rc;
 	struct wire_resolve m = { .name = span_of(out->name),
 				  .port = out->port,
 				  .is_cloud = is_cloud };
@@ -267,11 +277,9 @@ enum err_code ask_probe(struct worker *w, const char *target, bool is_cloud,
 			struct ask_walk *out, struct err *e)
 {
 	bool is_tls;
-	enum err_code rc =
-		ask_parse_target(target, out->name, &out->port, &is_tls, e);
+	enum err_code rc = begin(out, target, &is_tls, e);
 	if (rc != ERR_OK)
-		return ended(out, rc, e);
-	keep(out->canonical, sizeof(out->canonical), span_of(out->name));
+		return rc;
 	struct wire_probe m = { .name = span_of(out->name),
 				.port = out->port,
 				.is_cloud = is_cloud,

@@ -1,6 +1,7 @@
 #include "agent/keeper/cache.h"
 
 #include "common/clock.h"
+#include "common/folder.h"
 #include "common/fs.h"
 #include "common/log.h"
 #include "common/own.h"
@@ -43,12 +44,12 @@ static bool find_published(struct cache *c, const struct content *wanted,
 {
 	struct content best = { 0 };
 	struct cache_item item;
-	struct dirent *entry;
+	const char *name;
 	struct err ignored;
-	autodir dir = shelf_open_dir(c->content_fd, &ignored);
+	autodir dir = folder_open(c->content_fd, ".", &ignored);
 	out[0] = '\0';
-	while (dir && (entry = readdir(dir)) != NULL) {
-		if (!shelf_take_name(entry->d_name, &item) ||
+	while (dir && (name = folder_next(dir)) != NULL) {
+		if (!shelf_take_name(name, &item) ||
 		    strcasecmp(item.content.id, wanted->id) != 0 ||
 		    (wanted->has_version && !content_same(&item.content, wanted)) ||
 		    (out[0] && item.content.version <= best.version) ||
@@ -121,10 +122,10 @@ static void spell(struct cache *c, const struct content *content,
 	content_name(content, out);
 	for (size_t i = 0; i < 2; i++) {
 		struct cache_item item;
-		struct dirent *entry;
-		autodir dir = shelf_open_dir(folders[i], &ignored);
-		while (dir && (entry = readdir(dir)) != NULL)
-			if (shelf_take_name(entry->d_name, &item) &&
+		const char *name;
+		autodir dir = folder_open(folders[i], ".", &ignored);
+		while (dir && (name = folder_next(dir)) != NULL)
+			if (shelf_take_name(name, &item) &&
 			    content_same(&item.content, content)) {
 				memcpy(out, item.name, CONTENT_NAME_SIZE);
 				return;
@@ -384,16 +385,16 @@ static enum err_code drop_leftovers(struct cache *c, struct room *m,
 /* Listings without a folder, and temporary files of fs_replace(). */
 static enum err_code drop_listings(struct cache *c, struct err *e)
 {
-	autodir dir = shelf_open_dir(c->listing_fd, e);
-	struct dirent *entry;
+	autodir dir = folder_open(c->listing_fd, ".", e);
+	const char *entry;
 	struct cache_item item;
 	struct err ignored;
 	if (dir == NULL)
 		return e ? e->code : ERR_FOLDER;
-	while ((entry = readdir(dir)) != NULL) {
+	while ((entry = folder_next(dir)) != NULL) {
 		char name[NAME_MAX + 1];
-		size_t len = strlen(entry->d_name);
-		snprintf(name, sizeof(name), "%s", entry->d_name);
+		size_t len = strlen(entry);
+		snprintf(name, sizeof(name), "%s", entry);
 		if (len > 7 && strcmp(name + len - 7, ".sha256") == 0)
 			name[len - 7] = '\0';
 		bool is_temporary = name[0] == '.' && len > 4 &&

@@ -1,10 +1,10 @@
 #include "agent/keeper/draft.h"
 
+#include "common/folder.h"
 #include "common/fs.h"
 #include "common/own.h"
 #include "common/relpath.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -16,36 +16,6 @@
 #define NAME_FORM ".%s.cloud-dp-agent-partial"
 #define FOLDER (O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
 #define TRIES 8 /* against drafts that come and go while we lock */
-
-static void own_dir(DIR **d)
-{
-	if (*d)
-		closedir(*d);
-}
-#define autodir __attribute__((cleanup(own_dir))) DIR *
-
-static DIR *open_dir(int dir_fd, const char *name, struct err *e)
-{
-	autofd fd = fs_open_at(dir_fd, name, FOLDER, 0, e);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	if (dir)
-		fd = -1; /* now the folder's */
-	else if (fd >= 0)
-		err_set(e, ERR_FOLDER, "read folder %.200s: %m", name);
-	return dir;
-}
-
-/* The next entry but "." and ".."; NULL with errno 0 at the end. */
-static const char *next_name(DIR *dir)
-{
-	struct dirent *entry;
-	do {
-		errno = 0;
-		entry = readdir(dir);
-	} while (entry && (strcmp(entry->d_name, ".") == 0 ||
-			   strcmp(entry->d_name, "..") == 0));
-	return entry ? entry->d_name : NULL;
-}
 
 static enum err_code no_memory(struct err *e)
 {
@@ -112,10 +82,10 @@ static enum err_code check_target(const struct draft *d, struct err *e)
 	else if (!S_ISDIR(st.st_mode))
 		reason = "it exists and is not a folder";
 	if (reason == NULL) {
-		autodir dir = open_dir(d->to_fd, d->to_name, e);
+		autodir dir = folder_open(d->to_fd, d->to_name, e);
 		if (dir == NULL)
 			return ERR_FOLDER;
-		const char *name = next_name(dir);
+		const char *name = folder_next(dir);
 		if (name)
 			return err_set(e, ERR_FOLDER, "use folder %.200s: it is not "
 				       "empty, it holds %.100s", d->path, name);
@@ -238,17 +208,17 @@ static enum err_code sweep_entry(struct sweep *s, int fd, const char *folder,
 		s->found++;
 		return ERR_OK;
 	}
-	return fs_remove_tree(fd, name, e);
+	return folder_remove(fd, name, e);
 }
 
 static enum err_code sweep_folder(struct sweep *s, const char *folder,
 				  struct err *e)
 {
-	autodir dir = open_dir(s->dir_fd, folder[0] ? folder : ".", e);
+	autodir dir = folder_open(s->dir_fd, folder[0] ? folder : ".", e);
 	if (dir == NULL)
 		return e->code;
 	const char *name;
-	while ((name = next_name(dir)) != NULL) {
+	while ((name = folder_next(dir)) != NULL) {
 		enum err_code rc = sweep_entry(s, dirfd(dir), folder, name, e);
 		if (rc != ERR_OK)
 			return rc;
@@ -282,7 +252,7 @@ enum err_code draft_publish(struct draft *d, struct listing *listing,
 	listing_sort(listing);
 	enum err_code rc = sweep(d, listing, &own);
 	if (rc == ERR_OK)
-		rc = fs_sync_dirs(d->from_fd, d->from_name, &own);
+		rc = folder_sync(d->from_fd, d->from_name, &own);
 	if (rc == ERR_OK && !d->is_cache &&
 	    unlinkat(d->to_fd, d->to_name, AT_REMOVEDIR) != 0 && errno != ENOENT)
 		rc = err_set(&own, ERR_FOLDER, "replace %.200s: %m", d->path);
@@ -302,7 +272,7 @@ enum err_code draft_drop(struct draft *d, struct err *e)
 {
 	if (d->from_name == NULL)
 		return ERR_OK;
-	enum err_code rc = fs_remove_tree(d->from_fd, d->from_name, e);
+	enum err_code rc = folder_remove(d->from_fd, d->from_name, e);
 	if (rc == ERR_OK)
 		free(take_ptr(d->from_name));
 	return rc;

@@ -4,6 +4,7 @@
 #include "agent/keeper/transfer.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/mask.h"
 #include "common/own.h"
 #include "common/signals.h"
 #include "policy/next.h"
@@ -30,7 +31,7 @@ static struct job_attempt *begin_attempt(struct job *j, const char *url,
 	r->attempts = more;
 	struct job_attempt *a = &more[r->attempt_count++];
 	autobuf masked = { 0 };
-	url_mask(span_of(url), &masked);
+	mask_values(span_of(url), &masked);
 	*a = (struct job_attempt){ .kind = kind,
 				   .host = strdup(host),
 				   .url = buf_take(&masked) };
@@ -274,6 +275,15 @@ static enum err_code try_source(struct job *j, const struct choose_item *item,
 
 /* --- all sources --------------------------------------------------------------------- */
 
+/* No room for what a source says the content is: where policy names no size, the
+ * next may say something else. */
+static bool is_claim(const struct job *j, enum err_code code)
+{
+	const struct deployment *d = j->request->deployment;
+	bool has_size = d && d->size != DEPLOYMENT_SIZE_UNKNOWN;
+	return err_exit(code) == CLASS_SPACE && !has_size;
+}
+
 static bool is_final(enum err_code code)
 {
 	return err_next(code) == NEXT_GIVE_UP;
@@ -291,7 +301,7 @@ static enum err_code try_sources(struct job *j, struct err *e)
 		if (try_source(j, &r->chosen.items[i], &one) == ERR_OK)
 			return ERR_OK;
 		last = one;
-		if (is_final(one.code))
+		if (is_final(one.code) && !is_claim(j, one.code))
 			break;
 		if (clock_now_ms() >= j->deadline_ms) {
 			err_set(&last, ERR_DEADLINE,

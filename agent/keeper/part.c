@@ -1,5 +1,6 @@
 #include "agent/keeper/part.h"
 
+#include "common/folder.h"
 #include "common/fs.h"
 #include "common/own.h"
 #include "common/relpath.h"
@@ -72,10 +73,10 @@ static enum err_code clear_way(const struct part_place *place, const char *path,
 		if (fd < 0 || fstat(fd, &st) != 0)
 			return ERR_OK; /* nothing there */
 		if (!S_ISDIR(st.st_mode))
-			return fs_remove_tree(place->dir_fd, at, e);
+			return folder_remove(place->dir_fd, at, e);
 		*slash = '/';
 	}
-	return fs_remove_tree(place->dir_fd, path, e);
+	return folder_remove(place->dir_fd, path, e);
 }
 
 enum err_code part_find(const struct part_place *place, const char *path, int *fd,

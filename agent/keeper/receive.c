@@ -1,8 +1,10 @@
 #include "agent/keeper/receive.h"
 
+#include "agent/keeper/known.h"
 #include "agent/keeper/part.h"
 #include "agent/keeper/roster.h"
 #include "agent/wire.h"
+#include "common/folder.h"
 #include "common/fs.h"
 #include "common/own.h"
 
@@ -22,9 +24,8 @@ struct receive {
 	struct receive_options o;
 	char host[WIRE_NAME + 1];    /* of the source of now; "" = no notes */
 	struct roster list;          /* what it lists */
-	struct roster_file *known;   /* what else is in the draft, from sources
-				      * before, hashed; by path; owned */
-	size_t known_count;
+	struct known known;          /* what else is in the draft, from sources
+				      * before, hashed */
 	size_t cursor;               /* no idle file of the list before it */
 	size_t done;                 /* complete files */
 	uint64_t bytes_done, bytes_resumed, bytes_received;
@@ -41,11 +42,6 @@ static enum err_code no_memory(struct err *e)
 
 /* --- one file ------------------------------------------------------------- */
 
-static uint64_t have_of(const struct roster_file *f)
-{
-	return f->state == FILE_DONE ? f->size : f->part ? f->part->have : 0;
-}
-
 /* It can be asked for (again). */
 static void make_idle(struct receive *r, struct roster_file *f)
 {
@@ -59,11 +55,11 @@ static void make_idle(struct receive *r, struct roster_file *f)
 static void forget(struct receive *r, struct roster_file *f)
 {
 	struct err ignored;
-	r->bytes_done -= have_of(f);
+	r->bytes_done -= roster_have(f);
 	if (f->state == FILE_DONE)
 		r->done--;
 	part_free(take_ptr(f->part));
-	fs_remove_tree(r->o.dir_fd, f->path, &ignored);
+	folder_remove(r->o.dir_fd, f->path, &ignored);
 	f->is_old = false;
 	f->sha256[0] = '\0';
 	make_idle(r, f);
@@ -155,22 +151,11 @@ struct receive *receive_new(const struct receive_options *options,
 	return r;
 }
 
-static void free_known(struct receive *r)
-{
-	for (size_t i = 0; i < r->known_count; i++) {
-		part_free(r->known[i].part);
-		free(r->known[i].path);
-	}
-	free(r->known);
-	r->known = NULL;
-	r->known_count = 0;
-}
-
 void receive_free(struct receive *r)
 {
 	if (r == NULL)
 		return;
-	free_known(r);
+	known_free(&r->known);
 	for (size_t i = 0; i < r->list.count; i++)
 		part_free(r->list.files[i].part);
 	roster_free(&r->list);
@@ -178,49 +163,14 @@ void receive_free(struct receive *r)
 	free(r);
 }
 
-static int by_path(const void *a, const void *b)
-{
-	return strcmp(((const struct roster_file *)a)->path,
-		      ((const struct roster_file *)b)->path);
-}
-
-/* Move what holds bytes to `to`; returns how many. */
-static size_t keep_known(struct roster_file *from, size_t count,
-			 struct roster_file *to, bool is_same_host)
-{
-	size_t kept = 0;
-	for (size_t i = 0; i < count; i++) {
-		struct roster_file *f = &from[i];
-		if (f->state == FILE_GONE || have_of(f) == 0) {
-			part_free(f->part);
-			free(f->path);
-			continue;
-		}
-		if (!is_same_host) {
-			f->is_old = true;
-			f->has_restarted = false;
-		}
-		to[kept++] = *f;
-	}
-	return kept;
-}
-
 enum err_code receive_begin(struct receive *r, const char *source_host,
 			    struct err *e)
 {
 	bool is_same = strcasecmp(r->host, source_host) == 0;
-	size_t room = r->known_count + r->list.count, kept;
-	struct roster_file *all = calloc(room + 1, sizeof(*all));
-	if (all == NULL)
-		return no_memory(e);
 	receive_fail_all(r);
-	kept = keep_known(r->known, r->known_count, all, is_same);
-	kept += keep_known(r->list.files, r->list.count, all + kept, is_same);
-	qsort(all, kept, sizeof(*all), by_path);
-	free(r->known);
-	r->known = all;
-	r->known_count = kept;
-	roster_clear(&r->list);
+	enum err_code rc = known_add(&r->known, &r->list, is_same, e);
+	if (rc != ERR_OK)
+		return rc;
 	snprintf(r->host, sizeof(r->host), "%s", source_host);
 	r->host[strcspn(r->host, "\n")] = '\0'; /* the note's separator */
 	r->cursor = r->done = 0;
@@ -251,29 +201,6 @@ static enum err_code ask_stop(struct receive *r, uint64_t bytes, struct err *e)
 		return ERR_OK;
 	r->since_stop = 0;
 	return r->o.stop(r->o.stop_arg, e);
-}
-
-static struct roster_file *find_known(const struct receive *r, char *path)
-{
-	const struct roster_file key = { .path = path };
-	if (r->known_count == 0)
-		return NULL;
-	struct roster_file *f = bsearch(&key, r->known, r->known_count, sizeof(key),
-					by_path);
-	return f && f->state != FILE_GONE ? f : NULL;
-}
-
-/* Is what we know of it true, and enough? `size`: what the disk has of it. */
-static bool is_usable(const struct roster_file *known,
-		      const struct roster_file *f, uint64_t size)
-{
-	uint64_t have = have_of(known);
-	if (f->size != RECEIVE_UNKNOWN && have > f->size)
-		return false;
-	if (known->state == FILE_DONE) /* its SHA-1 nobody kept */
-		return size == have && !roster_says_sha1(f) &&
-		       (f->size == RECEIVE_UNKNOWN || f->size == have);
-	return size >= have && (known->part->sha1 || !roster_says_sha1(f));
 }
 
 /* A file that this run has hashed before. */
@@ -331,13 +258,13 @@ static enum err_code adopt(struct receive *r, struct roster_file *f, struct err 
 {
 	autofd fd = -1;
 	uint64_t size;
-	struct roster_file *known = find_known(r, f->path);
+	struct roster_file *known = known_find(&r->known, f->path);
 	enum err_code rc = part_find(&r->place, f->path, &fd, &size, e);
 	if (rc != ERR_OK)
 		return rc;
 	if (fd >= 0 && f->size != RECEIVE_UNKNOWN && size > f->size)
 		forget(r, f); /* the descriptor is of no use then */
-	else if (size && known && is_usable(known, f, size))
+	else if (size && known && known_is_usable(known, f, size))
 		take_known(r, f, known, fd);
 	else if (size)
 		rc = hash_kept(r, f, fd, e);
@@ -345,7 +272,7 @@ static enum err_code adopt(struct receive *r, struct roster_file *f, struct err 
 		part_free(take_ptr(known->part));
 		known->state = FILE_GONE;
 	}
-	if (rc != ERR_OK || f->state == FILE_DONE || have_of(f) != f->size)
+	if (rc != ERR_OK || f->state == FILE_DONE || roster_have(f) != f->size)
 		return rc;
 	/* All there, or nothing to come: a file of no bytes is made here. */
 	if ((rc = open_part(r, f, e)) != ERR_OK)
@@ -380,7 +307,7 @@ enum err_code receive_plan(struct receive *r, uint64_t *bytes_kept,
 	for (size_t i = 0; i < r->list.count; i++) {
 		const struct roster_file *f = &r->list.files[i];
 		if (f->size != RECEIVE_UNKNOWN)
-			*need += f->size - have_of(f);
+			*need += f->size - roster_have(f);
 	}
 	return ERR_OK;
 }
@@ -395,7 +322,7 @@ bool receive_next(struct receive *r, struct receive_ask *out)
 			continue;
 		f->state = FILE_ASKED;
 		*out = (struct receive_ask){ .index = f->index,
-					     .offset = have_of(f),
+					     .offset = roster_have(f),
 					     .size = f->size,
 					     .path = f->path };
 		if (f->part && f->part->have)
@@ -463,7 +390,7 @@ enum err_code receive_head(struct receive *r, uint64_t index, uint64_t offset,
 	struct roster_file *f = look(r, index, FILE_ASKED, e);
 	if (f == NULL)
 		return ERR_NET_LIED;
-	uint64_t have = have_of(f);
+	uint64_t have = roster_have(f);
 	if (offset && offset != have)
 		return err_set(e, ERR_NET_LIED, "%.200s: asked for it from %" PRIu64
 			       ", it comes from %" PRIu64, f->path, have, offset);
@@ -548,7 +475,7 @@ static bool is_pending(const struct roster_file *f)
 static void end_badly(struct receive *r, struct roster_file *f)
 {
 	struct err ignored;
-	uint64_t have = have_of(f);
+	uint64_t have = roster_have(f);
 	make_idle(r, f);
 	/* The last byte came, the end did not: nothing is left to ask for. */
 	if (have && have == f->size) {
@@ -569,10 +496,10 @@ enum err_code receive_end(struct receive *r, uint64_t index, struct err *e)
 	struct roster_file *f = r->is_planned ? roster_find(&r->list, index) : NULL;
 	/* No head, but bytes from before: the server said that they are all
 	 * (416 at the full size). */
-	bool is_all = f && f->state == FILE_ASKED && have_of(f) > 0;
+	bool is_all = f && f->state == FILE_ASKED && roster_have(f) > 0;
 	if (!is_all && (f = look(r, index, FILE_COMING, e)) == NULL)
 		return ERR_NET_LIED;
-	uint64_t have = have_of(f);
+	uint64_t have = roster_have(f);
 	enum err_code rc = ERR_OK;
 	if (f->size != RECEIVE_UNKNOWN && have != f->size)
 		rc = err_set(e, ERR_LENGTH, "%.200s: ended after %" PRIu64
@@ -637,13 +564,13 @@ bool receive_distrust(struct receive *r)
 	bool is_mixed = false;
 	for (size_t i = 0; i < r->list.count; i++) {
 		struct roster_file *f = &r->list.files[i];
-		is_mixed |= f->is_old && have_of(f);
+		is_mixed |= f->is_old && roster_have(f);
 		forget(r, f);
 	}
 	struct err ignored;
-	for (size_t i = 0; i < r->known_count; i++)
-		fs_remove_tree(r->o.dir_fd, r->known[i].path, &ignored);
-	free_known(r);
+	for (size_t i = 0; i < r->known.count; i++)
+		folder_remove(r->o.dir_fd, r->known.files[i].path, &ignored);
+	known_free(&r->known);
 	r->bytes_resumed = 0;
 	r->cursor = 0;
 	return is_mixed;

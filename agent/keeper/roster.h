@@ -1,6 +1,7 @@
 #ifndef AGENT_KEEPER_ROSTER_H
 #define AGENT_KEEPER_ROSTER_H
 
+#include "agent/keeper/part.h"
 #include "common/err.h"
 #include "common/listing.h"
 
@@ -76,6 +77,12 @@ enum err_code roster_learn_size(struct roster *l, struct roster_file *f,
 static inline bool roster_says_sha1(const struct roster_file *f)
 {
 	return strlen(f->said) == 40;
+}
+
+/* Bytes of the file that the draft holds, in order and hashed. */
+static inline uint64_t roster_have(const struct roster_file *f)
+{
+	return f->state == FILE_DONE ? f->size : f->part ? f->part->have : 0;
 }
 
 /* f->sha256 (and sha1, where the source names one) against what policy and the

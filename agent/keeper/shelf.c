@@ -1,5 +1,6 @@
 #include "agent/keeper/shelf.h"
 
+#include "common/folder.h"
 #include "common/fs.h"
 #include "common/own.h"
 
@@ -186,7 +187,7 @@ bool shelf_look(struct cache *c, const char *name, bool is_partial,
 			out->last_used_s = begun;
 	}
 	out->is_in_use = is_locked(c, name);
-	return fs_tree_size(dir_fd, name, &out->bytes, &out->files, NULL) == ERR_OK;
+	return folder_size(dir_fd, name, &out->bytes, &out->files, NULL) == ERR_OK;
 }
 
 struct items {
@@ -209,28 +210,17 @@ static enum err_code add_item(struct items *l, const struct cache_item *item,
 	return ERR_OK;
 }
 
-DIR *shelf_open_dir(int dir_fd, struct err *e)
-{
-	autofd fd = fs_open_at(dir_fd, ".", FOLDER, 0, e);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	if (dir)
-		fd = -1; /* now the folder's */
-	else if (fd >= 0)
-		err_set(e, ERR_FOLDER, "read the cache: %m");
-	return dir;
-}
-
 static enum err_code list_folder(struct cache *c, bool is_partial,
 				 struct items *out, struct err *e)
 {
-	autodir dir = shelf_open_dir(is_partial ? c->partial_fd : c->content_fd, e);
+	autodir dir = folder_open(is_partial ? c->partial_fd : c->content_fd, ".", e);
 	if (dir == NULL)
 		return e->code;
-	struct dirent *entry;
+	const char *name;
 	struct cache_item item;
 	enum err_code rc = ERR_OK;
-	while (rc == ERR_OK && (errno = 0, entry = readdir(dir)) != NULL)
-		if (shelf_look(c, entry->d_name, is_partial, &item))
+	while (rc == ERR_OK && (name = folder_next(dir)) != NULL)
+		if (shelf_look(c, name, is_partial, &item))
 			rc = add_item(out, &item, e);
 	if (rc == ERR_OK && errno)
 		rc = err_set(e, ERR_FOLDER, "read the cache: %m");
@@ -277,7 +267,7 @@ int shelf_open_partial(struct cache *c, const char *name, struct err *e)
 	int fd = -1;
 	if (fs_make_dirs(c->partial_fd, name, e) == ERR_OK)
 		fd = fs_open_at(c->partial_fd, name, FOLDER, 0, e);
-	if (fd >= 0 || fs_remove_tree(c->partial_fd, name, e) != ERR_OK ||
+	if (fd >= 0 || folder_remove(c->partial_fd, name, e) != ERR_OK ||
 	    fs_make_dirs(c->partial_fd, name, e) != ERR_OK)
 		return fd;
 	return fs_open_at(c->partial_fd, name, FOLDER, 0, e);
@@ -293,7 +283,7 @@ enum err_code shelf_remove_published(struct cache *c, const char *name,
 	shelf_listing_name(name, listing);
 	if (unlinkat(c->listing_fd, listing, 0) != 0 && errno != ENOENT)
 		return err_set(e, ERR_FOLDER, "remove the listing of %s: %m", name);
-	return fs_remove_tree(c->content_fd, name, e);
+	return folder_remove(c->content_fd, name, e);
 }
 
 /* Remove what an item is, unless somebody works on it: then ERR_LOCKED. */
@@ -309,7 +299,7 @@ enum err_code shelf_remove_item(struct cache *c, const struct cache_item *item,
 	else if (!shelf_is_published(c, item->name)) /* the rest of a removal */
 		rc = shelf_remove_published(c, item->name, e);
 	if (rc == ERR_OK && item->is_partial)
-		rc = fs_remove_tree(c->partial_fd, item->name, e);
+		rc = folder_remove(c->partial_fd, item->name, e);
 	if (rc == ERR_OK && !item->is_partial &&
 	    faccessat(c->partial_fd, item->name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return ERR_OK; /* its age stands in the lock file */

@@ -5,7 +5,6 @@
 #include "common/err.h"
 #include "policy/content.h"
 
-#include <dirent.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -54,15 +53,6 @@ bool shelf_look(struct cache *c, const char *name, bool is_partial,
 
 /* Time of last change of an entry, epoch s; 0 = not there. */
 int64_t shelf_changed_s(int dir_fd, const char *name);
-
-/* The entries of a folder. NULL with *e set. */
-DIR *shelf_open_dir(int dir_fd, struct err *e);
-static inline void own_dir(DIR **d)
-{
-	if (*d)
-		closedir(*d);
-}
-#define autodir __attribute__((cleanup(own_dir))) DIR *
 
 /* The flock on lock/NAME: descriptor in *out. ERR_LOCKED. */
 enum err_code shelf_lock(struct cache *c, const char *name, int *out,

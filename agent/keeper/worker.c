@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SLOT_BYTES (256u << 10)
@@ -90,11 +91,13 @@ enum err_code worker_send_file(struct worker *w, enum wire_file_kind kind,
 			       const char *path, struct err *e)
 {
 	autofd fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	enum err_code code = kind == WIRE_FILE_CHAIN || kind == WIRE_FILE_REPLY ?
+				     ERR_INPUT : ERR_CONFIG;
+	struct stat st;
 	if (fd < 0)
-		return err_set(e, kind == WIRE_FILE_CHAIN ||
-					  kind == WIRE_FILE_REPLY ? ERR_INPUT :
-								    ERR_CONFIG,
-			       "open %s: %m", path);
+		return err_set(e, code, "open %s: %m", path);
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return err_set(e, code, "read %s: it is no regular file", path);
 	struct wire_file m = { .kind = kind, .name = span_of(path) };
 	return wire_send(w->sock, WIRE_FILE, &m, fd, e);
 }
@@ -189,19 +192,21 @@ static enum err_code send_files(struct worker *w, const struct worker_options *o
 	const char *ca = o->ca_file ? o->ca_file : s->ca_file;
 	const struct {
 		enum wire_file_kind kind;
-		const char *path;
+		const char *path, *from;
 	} files[] = {
-		{ WIRE_FILE_CA, ca && ca[0] ? ca : SYSTEM_CA },
-		{ WIRE_FILE_CRL, o->crl_file ? o->crl_file : s->crl_file },
-		{ WIRE_FILE_CERT, s->certificate },
-		{ WIRE_FILE_KEY, s->key },
-		{ WIRE_FILE_TOKEN, s->token_file },
+		{ WIRE_FILE_CA, ca && ca[0] ? ca : SYSTEM_CA,
+		  o->ca_file ? "--ca" : "[tls] ca_file" },
+		{ WIRE_FILE_CRL, o->crl_file ? o->crl_file : s->crl_file,
+		  o->crl_file ? "--crl" : "[tls] crl_file" },
+		{ WIRE_FILE_CERT, s->certificate, "[client] certificate" },
+		{ WIRE_FILE_KEY, s->key, "[client] key" },
+		{ WIRE_FILE_TOKEN, s->token_file, "[client] token_file" },
 	};
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		if (files[i].path == NULL || files[i].path[0] == '\0')
 			continue;
 		if (worker_send_file(w, files[i].kind, files[i].path, e) != ERR_OK)
-			return e->code;
+			return err_prefix(e, "%s", files[i].from);
 	}
 	return ERR_OK;
 }
@@ -342,13 +347,15 @@ enum err_code worker_cancel(struct worker *w, struct err *e)
 	int64_t until = clock_now_ms() + ANSWER_MAX_MS;
 	while (rc == ERR_OK) {
 		rc = worker_next(w, until, &answer, e);
-		if (rc == ERR_OK && answer->type == WIRE_DONE)
+		if (rc == ERR_OK && answer->type == WIRE_DONE &&
+		    answer->done.answers_cancel)
 			return ERR_OK;
 		if (rc == ERR_OK && answer->type == WIRE_DATA) {
 			struct wire_slot s = { .slot = answer->data.slot };
 			rc = worker_send(w, WIRE_SLOT, &s, e);
 		}
-		if (rc == ERR_OK && answer->type == WIRE_NONE)
+		if (rc == ERR_OK &&
+		    (answer->type == WIRE_NONE || clock_now_ms() >= until))
 			rc = err_set(e, ERR_NET_LIED,
 				     "the network process does not answer");
 	}
@@ -365,6 +372,8 @@ enum err_code worker_call(struct worker *w, enum wire_type type,
 		rc = worker_next(w, INT64_MAX, &m, e);
 		if (rc != ERR_OK)
 			return rc;
+		if (m->type == WIRE_DONE && m->done.answers_cancel)
+			return worker_lied(m, e);
 		if (m->type == WIRE_DONE) {
 			if (m->done.code == ERR_OK)
 				return ERR_OK;

@@ -1,6 +1,7 @@
 #include "agent/net/ccm.h"
 
 #include "common/own.h"
+#include "common/utf8.h"
 
 #include <ctype.h>
 #include <stdint.h>
@@ -18,34 +19,6 @@ static const struct span mark = { "\xff\xfe", 2 }; /* of UTF-16LE */
 
 /* --- texts --------------------------------------------------------------- */
 
-size_t ccm_utf8_first(struct span s, uint32_t *point)
-{
-	static const struct {
-		unsigned char mask, lead;
-		uint32_t least;
-	} forms[] = { { 0, 0, 0 }, { 0x80, 0x00, 0 }, { 0xe0, 0xc0, 0x80 },
-		      { 0xf0, 0xe0, 0x800 }, { 0xf8, 0xf0, 0x10000 } };
-	if (s.len == 0)
-		return 0;
-	unsigned char lead = (unsigned char)s.at[0];
-	size_t n = 1;
-	while (n <= 4 && (lead & forms[n].mask) != forms[n].lead)
-		n++;
-	if (n > 4 || n > s.len)
-		return 0;
-	uint32_t p = lead & (unsigned char)~forms[n].mask;
-	for (size_t i = 1; i < n; i++) {
-		unsigned char c = (unsigned char)s.at[i];
-		if ((c & 0xc0) != 0x80)
-			return 0;
-		p = p << 6 | (c & 0x3f);
-	}
-	if (p < forms[n].least || p > 0x10ffff || (p >= 0xd800 && p <= 0xdfff))
-		return 0;
-	*point = p;
-	return n;
-}
-
 static void add_unit(struct buf *out, uint32_t unit)
 {
 	char bytes[2] = { (char)(unit & 0xff), (char)(unit >> 8) };
@@ -56,7 +29,7 @@ enum err_code ccm_utf8_to_utf16(struct span text, struct buf *out, struct err *e
 {
 	while (text.len) {
 		uint32_t point = 0;
-		size_t n = ccm_utf8_first(text, &point);
+		size_t n = utf8_first(text, &point);
 		if (n == 0)
 			return err_set(e, ERR_INTERNAL, "encode message: not UTF-8");
 		if (point >= 0x10000) {

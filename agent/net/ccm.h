@@ -55,8 +55,5 @@ enum err_code ccm_inflate(struct span deflated, struct buf *out, struct err *e);
 enum err_code ccm_utf16_to_utf8(struct span text, struct buf *out, struct err *e);
 /* UTF-8 to UTF-16LE. Not UTF-8: ERR_INTERNAL, since it is our own text. */
 enum err_code ccm_utf8_to_utf16(struct span text, struct buf *out, struct err *e);
-/* The first character of a UTF-8 text, strictly (RFC 3629: no surrogates, no
- * overlong forms): how many bytes it has, 0 = none is there. */
-size_t ccm_utf8_first(struct span text, uint32_t *point);
 
 #endif

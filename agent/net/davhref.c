@@ -165,12 +165,6 @@ static void escape_href(struct span href, struct buf *out)
 	}
 }
 
-static bool begins(struct span s, const char *with)
-{
-	size_t len = strlen(with);
-	return s.len >= len && strncasecmp(s.at, with, len) == 0;
-}
-
 static bool has_scheme(struct span href)
 {
 	for (size_t i = 0; i < href.len && !strchr("/?", href.at[i]); i++)
@@ -184,10 +178,10 @@ static struct span take_path(struct davhref *h, struct span href)
 {
 	struct span path = { 0 };
 	bool has_query = memchr(href.at, '?', href.len) != NULL;
-	if (!begins(href, "/")) {
+	if (!span_begins_nocase(href, "/")) {
 		buf_text(&h->path, h->url->path);
 		buf_char(&h->path, '/');
-		if (begins(href, "./"))
+		if (span_begins_nocase(href, "./"))
 			href.at += 2, href.len -= 2;
 	}
 	if (href.len && href.at[0] != '?')
@@ -207,12 +201,12 @@ static const char *reach(struct davhref *h, struct span href)
 	struct err e;
 	buf_clear(&h->path);
 	buf_clear(&h->name);
-	if (begins(href, "//")) {
+	if (span_begins_nocase(href, "//")) {
 		buf_print(&h->name, "%s:%.*s", asked->is_https ? "https" : "http",
 			  SPAN_ARG(href));
 		href = buf_as_span(&h->name);
 	}
-	if (begins(href, "http://") || begins(href, "https://")) {
+	if (span_begins_nocase(href, "http://") || span_begins_nocase(href, "https://")) {
 		if (url_parse(href, &url, &e) != ERR_OK)
 			return "is no URL";
 		if (!url_same_origin(&url, asked))
@@ -228,7 +222,7 @@ static const char *reach(struct davhref *h, struct span href)
 		return NULL;
 	/* ".../sccm?/setup/tool.bin" is a path in its own way (docs/wire.md 5.3) */
 	size_t len = h->path.len;
-	if (!begins(query, "/") || len < 5 ||
+	if (!span_begins_nocase(query, "/") || len < 5 ||
 	    strncasecmp(h->path.at + len - 5, "/sccm", 5) != 0)
 		return "has a query";
 	h->path.len = len - 5;

@@ -213,12 +213,6 @@ static void own_page(struct page *p)
 }
 #define autopage __attribute__((cleanup(own_page))) struct page
 
-static bool begins(struct span s, const char *with)
-{
-	size_t len = strlen(with);
-	return s.len >= len && strncasecmp(s.at, with, len) == 0;
-}
-
 static struct span after(struct span s, size_t n)
 {
 	n = n < s.len ? n : s.len;
@@ -302,7 +296,7 @@ static enum err_code take_link(struct page *p, struct span href, struct err *e)
 		href.len = (size_t)(fragment - href.at);
 	/* ways up and to itself are on every index page */
 	if (href.len == 0 || span_is(href, ".") || span_is(href, "..") ||
-	    begins(href, "../"))
+	    span_begins_nocase(href, "../"))
 		return ERR_OK;
 	enum err_code rc = davhref_locate(h, href, e);
 	if (rc != ERR_OK || h->where != DAVHREF_CHILD)
@@ -383,9 +377,9 @@ enum err_code davlist_html(struct davlist *l, struct span html, struct err *e)
 	enum err_code rc = davhref_begin(&p.at, l->root, l->asked, l->folder, e);
 	while (rc == ERR_OK && html.len) {
 		size_t used = 1;
-		if (begins(html, "&lt;dir&gt;")) {
+		if (span_begins_nocase(html, "&lt;dir&gt;")) {
 			p.is_folder = true;
-		} else if (begins(html, "<!--")) {
+		} else if (span_begins_nocase(html, "<!--")) {
 			const char *end = memmem(html.at, html.len, "-->", 3);
 			used = end ? (size_t)(end - html.at) : html.len;
 		} else if (html.at[0] == '<') {

@@ -219,6 +219,9 @@ static bool set_headers(struct http_call *c)
 static bool set_addresses(struct http_call *c)
 {
 	autobuf line = { 0 };
+	/* curl reads an IPv6 address itself, and cannot have one on such a line */
+	if (strchr(c->connect_host, ':'))
+		return true;
 	/* the host that curl connects to: the proxy's, where there is one */
 	buf_print(&line, "%s:%u:", c->connect_host, (unsigned)c->connect_port);
 	for (unsigned i = 0; i < c->resolved.address_count; i++) {

@@ -1,6 +1,7 @@
 #include "agent/net/locreq.h"
 
 #include "agent/net/ccm.h"
+#include "common/utf8.h"
 
 /* --- text ---------------------------------------------------------------- */
 
@@ -15,7 +16,7 @@ void locreq_escape(struct span text, struct buf *out)
 {
 	while (text.len) {
 		uint32_t p = 0;
-		size_t n = ccm_utf8_first(text, &p);
+		size_t n = utf8_first(text, &p);
 		if (n == 0 || !is_character(p))
 			buf_char(out, '?');
 		else if (strchr("&<>\"'\t\n\r", text.at[0]))

@@ -8,33 +8,20 @@
 #include "agent/net/manifest.h"
 #include "agent/net/mp.h"
 #include "agent/net/resolve.h"
+#include "agent/net/tools.h"
 #include "agent/net/verify.h"
-#include "agent/wire.h"
-#include "common/fs.h"
 #include "common/log.h"
 #include "common/own.h"
 #include "common/sandbox.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#define FILE_MAX (4u << 20) /* any file that is handed over but the ring */
-
 struct net {
 	int sock;
-	struct wire_msg *config; /* kept whole: its texts are used all along */
-	struct buf files[WIRE_FILE_COUNT];
-	struct buf hosts, token_line;
-	char *ring;
-	struct dns *dns;
-	struct resolve *resolve;
-	struct verify *verify;
-	struct http *http;
-	struct download *download;
+	struct tools tools;
 	/* the call under way: at most one of these */
 	struct mp *mp;
 	struct resolve_walk *walk;
@@ -48,7 +35,7 @@ struct net {
 	struct buf list_url;
 };
 
-/* --- to the keeper ------------------------------------------------------------ */
+/* --- to the keeper -------------------------------------------------------- */
 
 /* Without the keeper there is nothing left to do. */
 static void must(enum err_code rc)
@@ -91,7 +78,7 @@ static void on_note(void *arg, const char *label, struct span text)
 	note(arg, LOG_DEBUG, "LocationServices", buf_as_span(&line));
 }
 
-/* --- LOCATE, REPLAY ------------------------------------------------------------- */
+/* --- LOCATE, REPLAY ------------------------------------------------------- */
 
 static void send_locations(struct net *n, struct loclist *list, const char *from)
 {
@@ -135,16 +122,16 @@ static enum err_code locate(struct net *n, const struct wire_locate *m,
 			    struct err *e)
 {
 	struct mp_request r = {
-		.config = &n->config->config,
+		.config = &n->tools.config->config,
 		.locate = m,
-		.token = buf_as_span(&n->files[WIRE_FILE_TOKEN]),
-		.has_certificate = n->files[WIRE_FILE_CERT].len > 0,
+		.token = buf_as_span(&n->tools.files[WIRE_FILE_TOKEN]),
+		.has_certificate = n->tools.files[WIRE_FILE_CERT].len > 0,
 		.on_attempt = on_attempt,
 		.on_note = on_note,
 		.done = on_located,
 		.arg = n,
 	};
-	n->mp = mp_start(n->http, &r, e);
+	n->mp = mp_start(n->tools.http, &r, e);
 	return n->mp ? ERR_OK : e->code;
 }
 
@@ -153,7 +140,7 @@ static enum err_code replay(struct net *n, struct err *e)
 	struct loclist list = { 0 };
 	struct err result = { 0 };
 	(void)e;
-	if (loclist_parse(buf_as_span(&n->files[WIRE_FILE_REPLY]),
+	if (loclist_parse(buf_as_span(&n->tools.files[WIRE_FILE_REPLY]),
 			  "stored location reply", &list, &result) == ERR_OK)
 		send_locations(n, &list, "");
 	else
@@ -163,7 +150,7 @@ static enum err_code replay(struct net *n, struct err *e)
 	return ERR_OK;
 }
 
-/* --- RESOLVE, PROBE, CHECK_CHAIN --------------------------------------------------- */
+/* --- RESOLVE, PROBE, CHECK_CHAIN ------------------------------------------ */
 
 static void send_walk(struct net *n, const struct resolve_result *r)
 {
@@ -215,7 +202,7 @@ static enum err_code resolve(struct net *n, const struct wire_resolve *m,
 {
 	char name[WIRE_NAME + 1];
 	snprintf(name, sizeof(name), "%.*s", SPAN_ARG(m->name));
-	n->walk = resolve_start(n->resolve, name,
+	n->walk = resolve_start(n->tools.resolve, name,
 				m->is_cloud ? RESOLVE_SERVICE : RESOLVE_SITE,
 				on_walked, n, e);
 	return n->walk ? ERR_OK : e->code;
@@ -259,7 +246,7 @@ static enum err_code probe(struct net *n, const struct wire_probe *m,
 		.done = on_probed,
 		.arg = n,
 	};
-	n->probe = http_start(n->http, &r, e);
+	n->probe = http_start(n->tools.http, &r, e);
 	return n->probe ? ERR_OK : e->code;
 }
 
@@ -271,8 +258,8 @@ static enum err_code check_chain(struct net *n, const struct wire_check_chain *m
 	if (s == NULL)
 		return err_set(e, ERR_NOMEM, "no memory for a chain");
 	snprintf(name, sizeof(name), "%.*s", SPAN_ARG(m->name));
-	verify_pem(n->verify, buf_as_span(&n->files[WIRE_FILE_CHAIN]), name,
-		   url_is_ip(m->name),
+	verify_pem(n->tools.verify, buf_as_span(&n->tools.files[WIRE_FILE_CHAIN]),
+		   name, url_is_ip(m->name),
 		   m->at == WIRE_UNKNOWN ? INT64_MIN : (int64_t)m->at, s);
 	send_story(n, s);
 	struct wire_tls t = { .version = SPAN_LIT(""),
@@ -285,7 +272,7 @@ static enum err_code check_chain(struct net *n, const struct wire_check_chain *m
 	return ERR_OK;
 }
 
-/* --- LIST -------------------------------------------------------------------------- */
+/* --- LIST ----------------------------------------------------------------- */
 
 static void send_entries(struct net *n)
 {
@@ -318,7 +305,7 @@ static void listed(struct net *n, const struct download_source *source,
 		   enum wire_rung rung)
 {
 	struct err e = { 0 };
-	if (download_set_source(n->download, source, &e) == ERR_OK) {
+	if (download_set_source(n->tools.download, source, &e) == ERR_OK) {
 		send_entries(n);
 		struct wire_listed m = { .count = n->listing->count,
 					 .rung = rung,
@@ -376,16 +363,16 @@ static bool token_line(struct net *n, struct span token)
 {
 	buf_clear(&n->list_token);
 	if (token.len == 0)
-		token = buf_as_span(&n->files[WIRE_FILE_TOKEN]);
+		token = buf_as_span(&n->tools.files[WIRE_FILE_TOKEN]);
 	if (token.len == 0)
 		return false;
-	mp_token_line(n->config->config.token_header, token, &n->list_token);
+	mp_token_line(n->tools.config->config.token_header, token, &n->list_token);
 	return !n->list_token.failed;
 }
 
 static enum err_code list(struct net *n, const struct wire_list *m, struct err *e)
 {
-	download_cancel(n->download);
+	download_cancel(n->tools.download);
 	take_listing(n, NULL);
 	buf_clear(&n->list_url);
 	buf_span(&n->list_url, m->url);
@@ -400,7 +387,7 @@ static enum err_code list(struct net *n, const struct wire_list *m, struct err *
 			.on_note = on_note,
 			.arg = n,
 		};
-		n->manifest = manifest_start(n->http, &r, e);
+		n->manifest = manifest_start(n->tools.http, &r, e);
 		return n->manifest ? ERR_OK : e->code;
 	}
 	struct dav_request r = {
@@ -408,146 +395,28 @@ static enum err_code list(struct net *n, const struct wire_list *m, struct err *
 		.rung = (enum wire_rung)m->rung,
 		.form = (enum wire_form)m->form,
 		.token_line = has_token ? n->list_token.at : NULL,
-		.has_certificate = n->files[WIRE_FILE_CERT].len > 0,
+		.has_certificate = n->tools.files[WIRE_FILE_CERT].len > 0,
 		.on_attempt = on_attempt,
 		.done = on_dav,
 		.arg = n,
 	};
-	n->dav = dav_start(n->http, &r, e);
+	n->dav = dav_start(n->tools.http, &r, e);
 	return n->dav ? ERR_OK : e->code;
 }
 
 static void cancel(struct net *n)
 {
-	struct err none = { 0 };
+	struct wire_done m = { .answers_cancel = 1 };
 	mp_cancel(take_ptr(n->mp));
 	resolve_cancel(take_ptr(n->walk));
 	http_cancel(take_ptr(n->probe));
 	dav_cancel(take_ptr(n->dav));
 	manifest_cancel(take_ptr(n->manifest));
-	download_cancel(n->download);
-	done(n, &none);
+	download_cancel(n->tools.download);
+	must(wire_send(n->sock, WIRE_DONE, &m, -1, NULL));
 }
 
-/* --- getting ready ------------------------------------------------------------------ */
-
-static enum err_code take_file(struct net *n, struct wire_msg *m, struct err *e)
-{
-	autofd fd = take_fd(&m->fd);
-	char name[256];
-	snprintf(name, sizeof(name), "%.*s", SPAN_ARG(m->file.name));
-	if (m->file.kind == WIRE_FILE_RING) {
-		/* its size is known with CONFIG, which comes last */
-		off_t size = lseek(fd, 0, SEEK_END);
-		void *p = size > 0 ? mmap(NULL, (size_t)size,
-					  PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-					  0) : MAP_FAILED;
-		if (p == MAP_FAILED)
-			return err_set(e, ERR_INTERNAL, "map the ring: %m");
-		n->ring = p;
-		return ERR_OK;
-	}
-	struct buf *b = &n->files[m->file.kind];
-	buf_clear(b);
-	b->max = m->file.kind == WIRE_FILE_REPLY ? (10u << 20) : FILE_MAX;
-	enum err_code rc = fs_read_fd(fd, name, b, e);
-	if (rc == ERR_OK && m->file.kind == WIRE_FILE_TOKEN) {
-		struct span t = span_trim(buf_as_span(b));
-		memmove(b->at, t.at, t.len);
-		b->len = t.len;
-		b->at[b->len] = '\0';
-	}
-	return rc;
-}
-
-static enum err_code open_names(struct net *n, struct err *e)
-{
-	const struct wire_config *c = &n->config->config;
-	struct dns_options d = { .servers = c->dns_servers,
-				 .timeout_ms = (unsigned)c->dns_timeout_ms,
-				 .tries = (unsigned)c->dns_tries };
-	n->dns = dns_new(&d, e);
-	if (n->dns == NULL)
-		return e->code;
-	/* the system's resolver knows the hosts file, a configured server not */
-	n->hosts.max = 256 << 10;
-	if (c->dns_servers.len == 0 &&
-	    fs_read_all(AT_FDCWD, "/etc/hosts", &n->hosts, NULL) != ERR_OK)
-		buf_clear(&n->hosts);
-	struct resolve_options r = {
-		.dns = n->dns,
-		.max_hops = (unsigned)c->max_hops,
-		.suffixes = c->cloud_suffixes,
-		.public_only = c->cloud_public_only,
-		.hosts = buf_as_span(&n->hosts),
-	};
-	n->resolve = resolve_new(&r, e);
-	return n->resolve ? ERR_OK : e->code;
-}
-
-static enum err_code open_trust(struct net *n, struct err *e)
-{
-	const struct wire_config *c = &n->config->config;
-	struct verify_options v = {
-		.ca_pem = buf_as_span(&n->files[WIRE_FILE_CA]),
-		.crl_pem = buf_as_span(&n->files[WIRE_FILE_CRL]),
-		.is_strict = c->tls_strict,
-		.revocation = (enum verify_revocation)c->revocation,
-		.tls_minimum = (unsigned)c->tls_minimum,
-		.client_cert_pem = buf_as_span(&n->files[WIRE_FILE_CERT]),
-		.client_key_pem = buf_as_span(&n->files[WIRE_FILE_KEY]),
-	};
-	n->verify = verify_new(&v, e);
-	return n->verify ? ERR_OK : e->code;
-}
-
-static enum err_code open_http(struct net *n, struct err *e)
-{
-	const struct wire_config *c = &n->config->config;
-	struct http_options h = {
-		.resolve = n->resolve,
-		.verify = n->verify,
-		.client_cert_pem = buf_as_span(&n->files[WIRE_FILE_CERT]),
-		.client_key_pem = buf_as_span(&n->files[WIRE_FILE_KEY]),
-		.connections = (unsigned)c->connections,
-		.rate_limit = c->rate_limit,
-		.connect_timeout_ms = (unsigned)c->connect_timeout_ms,
-		.stall_timeout_ms = (unsigned)c->stall_timeout_ms,
-		.proxy_http = c->proxy_http,
-		.proxy_https = c->proxy_https,
-		.proxy_bypass = c->proxy_bypass,
-	};
-	n->http = http_new(&h, e);
-	if (n->http == NULL)
-		return e->code;
-	struct download_options d = {
-		.http = n->http,
-		.sock = n->sock,
-		.ring = n->ring,
-		.slots = n->ring ? (unsigned)c->ring_slots : 0,
-		.slot_bytes = c->slot_bytes,
-	};
-	n->download = download_new(&d, e);
-	return n->download ? ERR_OK : e->code;
-}
-
-/* The last of the set-up messages: prepare, close the sandbox, say so. */
-static void configure(struct net *n)
-{
-	struct err e = { 0 };
-	struct sandbox_report got = { 0 };
-	if (open_names(n, &e) != ERR_OK || open_trust(n, &e) != ERR_OK ||
-	    open_http(n, &e) != ERR_OK || sandbox_enter_net(&got, &e) != ERR_OK) {
-		done(n, &e);
-		_exit(0);
-	}
-	struct wire_ready m = { .uid = got.uid,
-				.user_changed = got.user_changed,
-				.landlock_abi = (uint64_t)got.landlock_abi };
-	must(wire_send(n->sock, WIRE_READY, &m, -1, NULL));
-}
-
-/* --- the loop ----------------------------------------------------------------------- */
+/* --- the loop ------------------------------------------------------------- */
 
 static enum err_code start_call(struct net *n, struct wire_msg *m, struct err *e)
 {
@@ -570,21 +439,37 @@ static void on_message(struct net *n, struct wire_msg *m)
 {
 	struct err e = { 0 };
 	if (m->type == WIRE_FILE) {
-		if (take_file(n, m, &e) != ERR_OK) {
+		if (tools_take_file(&n->tools, m, &e) != ERR_OK) {
 			done(n, &e);
 			_exit(0);
 		}
-	} else if (n->config == NULL) {
+	} else if (n->tools.config == NULL) {
 		_exit(1); /* CONFIG is taken by net_main */
 	} else if (m->type == WIRE_FETCH) {
-		must(download_fetch(n->download, &m->fetch, &e));
+		must(download_fetch(n->tools.download, &m->fetch, &e));
 	} else if (m->type == WIRE_SLOT) {
-		must(download_slot(n->download, m->slot.slot, &e));
+		must(download_slot(n->tools.download, m->slot.slot, &e));
 	} else if (m->type == WIRE_CANCEL) {
 		cancel(n);
 	} else if (start_call(n, m, &e) != ERR_OK) {
 		done(n, &e);
 	}
+}
+
+/* The last of the set-up messages: prepare, close the sandbox, say so. */
+static void configure(struct net *n, const struct wire_msg *config)
+{
+	struct err e = { 0 };
+	struct sandbox_report got = { 0 };
+	if (tools_open(&n->tools, config, n->sock, &e) != ERR_OK ||
+	    sandbox_enter_net(&got, &e) != ERR_OK) {
+		done(n, &e);
+		_exit(0);
+	}
+	struct wire_ready m = { .uid = got.uid,
+				.user_changed = got.user_changed,
+				.landlock_abi = (uint64_t)got.landlock_abi };
+	must(wire_send(n->sock, WIRE_READY, &m, -1, NULL));
 }
 
 /* Everything up to CONFIG, blocking: the keeper sends it in one go. */
@@ -596,8 +481,7 @@ static void take_setup(struct net *n, struct wire_msg *m)
 			break;
 		on_message(n, m);
 	}
-	n->config = m; /* its texts are used all along */
-	configure(n);
+	configure(n, m);
 }
 
 int net_main(int sock)
@@ -614,7 +498,7 @@ int net_main(int sock)
 	take_setup(n, config);
 	for (;;) {
 		struct pollfd keeper = { .fd = sock, .events = POLLIN };
-		http_turn(n->http, n->dns, &keeper, 1, 60000);
+		http_turn(n->tools.http, n->tools.dns, &keeper, 1, 60000);
 		for (;;) {
 			must(wire_receive(sock, 0, m, NULL));
 			if (m->type == WIRE_NONE)

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """--download from end to end, on real servers: what arrives, from where, and why."""
 
-import datetime
 import os
 import re
 import signal
@@ -285,6 +284,10 @@ def to_a_folder():
         s.expect_nothing()
         same(sorted(n for n in os.listdir(s.lab.folder) if "out" in n), ["out"],
              "beside the target")
+        before = len(web.access_log(s.world.dp1))
+        run = s.download("--to", target)
+        same((run.json["result"], run.json["bytes_received"]), ("cached", 0), "again")
+        same(len(web.access_log(s.world.dp1)), before, "requests")
 
 
 @check
@@ -1401,6 +1404,135 @@ def two_agents_on_two_contents():
             same(agent.finish().status, 0)
         s.expect_published()
         expect(s.published("ABC00077.1"), "the other one is not published")
+
+
+# -- where and as whom ------------------------------------------------------------------------------------
+
+@check
+def as_an_ordinary_user():
+    if os.geteuid() != 0:
+        skip("we are an ordinary user already")
+    with Small(files={"a": 100000, "b/c": 5}) as s:
+        s.locate(s.share(s.lab.dp_nginx()))
+        s.policy()
+        os.chmod(s.lab.folder, 0o755)
+        for name in ("cache", "state", "log", "policy.d", "agent.conf"):
+            os.chown(s.path(name), 65534, 65534)
+        for name in os.listdir(s.path("policy.d")):
+            os.chown(s.path("policy.d", name), 65534, 65534)
+        done = subprocess.run(
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+             agentconf.AGENT, "--download", PACKAGE, "--json", "--config", s.lab.conf],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        same(done.returncode, 0, done.stderr[-800:])
+        s.expect_published()
+        same(os.stat(s.published()).st_uid, 65534, "owner")
+
+
+@check
+def without_standard_streams():
+    with Small(files={"a": 100000}) as s:
+        s.locate(s.share(s.lab.dp_nginx()))
+        s.policy()
+        subprocess.run(["sh", "-c", "exec \"$@\" <&- >&- 2>&-", "sh", agentconf.AGENT,
+                        "--download", PACKAGE, "--json", "--config", s.lab.conf])
+        s.expect_published()
+
+
+@check
+def addresses_instead_of_names():
+    with Small(files={"a": 100000}) as s:
+        for address, how in (("[::1]", ("::1",)), ("127.0.0.1", ("127.0.0.1",))):
+            try:
+                part = s.lab.dp_nginx(addresses=how)
+            except processes.LabError as error:
+                skip("no %s here: %s" % (address, str(error)[:60]))
+            s.locate(s.share(part, host=address))
+            s.policy()
+            s.download()
+            s.expect_published()
+            s.forget()
+        mp = s.lab.mp(address="::1")
+        mp.publish(PACKAGE, replies.location_reply([replies.record(
+            s.share(part, host=address))]))
+        s.conf(["http://[::1]:%d" % mp.port])
+        s.download()
+
+
+@check
+def a_name_with_both_kinds_of_address():
+    """Whichever of them answers is used, and soon."""
+    with Small(files={"a": 100000}) as s:
+        s.names(("dp01.example.net", "AAAA", "::1"), ("dp01.example.net", "A", "127.0.0.1"))
+        s.policy()
+        for address in ("::1", "127.0.0.1"):
+            try:
+                part = s.lab.dp_nginx(addresses=(address,))
+            except processes.LabError as error:
+                skip("no %s here: %s" % (address, str(error)[:60]))
+            s.locate(s.share(part, host="dp01.example.net"))
+            run = s.download()
+            expect(run.json["duration_ms"] < 3000, run.json["duration_ms"])
+            s.forget()
+
+
+@check
+def the_newest_version_of_policy():
+    with Small(files={"a": 1000}) as s:
+        s.locate(s.share(s.lab.dp_nginx()))
+        for version in (3, 12, 7):
+            s.lab.policy(PACKAGE, version, s.content, file="v%d" % version)
+        same(s.download().json["version"], 12)
+        expect(s.published(PACKAGE + ".12"), os.listdir(s.path("cache", "content")))
+
+
+@check
+def memory_of_both_processes():
+    if is_sanitized():
+        skip("sanitizers take memory of their own")
+    with Small(files={**{"d%02d/%04d" % (n % 50, n): 300 for n in range(5000)},
+                      "big": 64 << 20}) as s:
+        s.locate(s.share(s.lab.dp_nginx()))
+        s.policy()
+        peaks = {}
+
+        def look(agent):
+            for pid in [agent.pid] + agent.children():
+                with contextlib.suppress(OSError), open("/proc/%d/status" % pid) as lines:
+                    for line in lines:
+                        if line.startswith("VmHWM"):
+                            peaks[pid] = int(line.split()[1])
+        with Running(s) as agent:
+            agent.until(lambda p: look(agent) or p["bytes_done"] == p["bytes_total"] > 0)
+            same(agent.finish().status, 0)
+        expect(len(peaks) == 2 and sum(peaks.values()) < 64 << 10, "KiB:", peaks)
+
+
+@check
+def interrupted_while_hashing_what_is_cached():
+    with Small(files={"a": 10}) as s:
+        with open(s.path("content", PACKAGE, "a"), "r+b") as out:
+            out.truncate(512 << 20)
+        s.content = contents.Content(s.path("content", PACKAGE))
+        s.locate(s.share(s.lab.dp_nginx()))
+        s.policy()
+        s.download()
+        with Running(s) as agent:
+            agent.until(lambda p: p["step"] == "check cache")
+            agent.signal(signal.SIGINT)
+            run = agent.finish()
+        same(run.status, 130)
+        expect(agent.took < 1, "it took %.2f s" % agent.took)
+        s.expect_published()
+        process = s.run("--cache", "verify", popen=True)
+        processes.wait_until(lambda: any("/a" in os.readlink("/proc/%d/fd/%s" % (
+            process.pid, n)) for n in os.listdir("/proc/%d/fd" % process.pid)),
+            "the file is open", process)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+        same(process.returncode, 143)
+        expect(time.monotonic() - began < 1, "--cache verify took too long")
 
 
 # -- progress --------------------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ def dp_apache(parts, folder, root, tls=None, address="127.0.0.1", name="dp-apach
                              % (module, APACHE_MODULES, module))
             stream.write(
                 "ServerName localhost\nServerRoot %s\nPidFile %s/apache.pid\n"
-                "Listen %s:%d\nErrorLog /dev/stderr\nLogLevel warn\n"
+                "Listen %s:%d\nErrorLog %s/error.log\nLogLevel warn\n"
                 "DefaultRuntimeDir %s\nDocumentRoot %s\nTypesConfig /dev/null\n"
                 "DavLockDB %s/davlock\nStartServers 1\nKeepAlive On\n"
                 "MaxKeepAliveRequests 0\nEnableSendfile Off\n"
@@ -190,8 +190,8 @@ def dp_apache(parts, folder, root, tls=None, address="127.0.0.1", name="dp-apach
                 "  <LimitExcept GET HEAD PROPFIND OPTIONS>\n"
                 "    Require all denied\n  </LimitExcept>\n</Directory>\n"
                 "Alias \"/%s/\" \"%s/\"\n"
-                % (folder, folder, address, port, folder, root, folder, folder,
-                   root, SHARE, root))
+                % (folder, folder, address, port, folder, folder, root, folder,
+                   folder, root, SHARE, root))
             if tls:
                 stream.write("SSLEngine on\nSSLCertificateFile %s\n"
                              "SSLCertificateKeyFile %s\n" % (tls.chain, tls.key))

@@ -259,7 +259,7 @@ int net_main(int keeper)
 		} else if (m.type == WIRE_FETCH) {
 			fetch(m.fetch.index);
 		} else if (m.type == WIRE_CANCEL) {
-			done();
+			say(WIRE_DONE, &(struct wire_done){ .answers_cancel = 1 });
 		}
 	}
 }

@@ -2,6 +2,7 @@
 
 #include "agent/keeper/cache.h"
 #include "common/clock.h"
+#include "common/folder.h"
 #include "common/fs.h"
 #include "common/own.h"
 
@@ -179,7 +180,7 @@ TEST(cache_find__half_of_it__not_published)
 	publish(c, "ABC00042.3", 1, 1000);
 	struct err e = { 0 };
 	autofd fd = fs_open_root(at("content"), 0, &e);
-	assert_ok(fs_remove_tree(fd, "ABC00042.3", &e));
+	assert_ok(folder_remove(fd, "ABC00042.3", &e));
 	assert_false(is_published(c, "ABC00042.3"));
 	cache_close(c);
 }

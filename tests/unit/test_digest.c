@@ -177,3 +177,32 @@ TEST(digest_file__unreadable__state)
 	assert_err(digest_file(folder, hex, NULL, &e), ERR_FOLDER);
 	assert_non_null(strstr(e.text, "hash"));
 }
+
+static enum err_code stop_third(void *arg)
+{
+	unsigned *asked = arg;
+	return ++*asked == 3 ? ERR_SIGINT : ERR_OK;
+}
+
+TEST(digest_file_until__stopped__soon_and_with_its_code)
+{
+	struct err e = { 0 };
+	char hex[DIGEST_HEX_SIZE];
+	unsigned asked = 0;
+	autofd fd = make_file("", 0, 0);
+	assert_int_equal(ftruncate(fd, 8ll << 30), 0); /* of holes: costs nothing */
+	assert_err(digest_file_until(fd, hex, NULL, stop_third, &asked, &e),
+		   ERR_SIGINT);
+	assert_int_equal(asked, 3);
+	assert_int_equal(e.code, ERR_SIGINT);
+}
+
+TEST(digest_file_until__never_stopped__as_digest_file)
+{
+	struct err e = { 0 };
+	char hex[DIGEST_HEX_SIZE];
+	unsigned asked = 3;
+	autofd fd = make_file("aaaaaaaaaa", 10, 100000);
+	assert_ok(digest_file_until(fd, hex, NULL, stop_third, &asked, &e));
+	assert_string_equal(hex, MILLION_A);
+}

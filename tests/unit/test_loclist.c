@@ -190,8 +190,8 @@ TEST(loclist_parse__empty_lists__no_error)
 		RECORD("<URL/>"),
 		RECORD("<URL Name=\" \"/>"),
 		/* known names in places where they mean nothing */
-		"<ContentLocationReply><URL Name=\"http://a/\"/><LocationRecord>"
-		"<URL Name=\"http://a/\"/></LocationRecord></ContentLocationReply>",
+		("<ContentLocationReply><URL Name=\"http://a/\"/><LocationRecord>"
+		 "<URL Name=\"http://a/\"/></LocationRecord></ContentLocationReply>"),
 	};
 	for (size_t i = 0; i < sizeof(empty) / sizeof(empty[0]); i++) {
 		autoloclist l = { 0 };

@@ -77,8 +77,8 @@ TEST(manifest_parse__other_attribute_names__are_read)
 		FILE_OF("Name=\"a\" Path=\"b\" Size=\"5\" Url=\"https://s/x\""),
 		CONTENT("<Files><FileContent Name=\"a\" Size=\"5\" "
 			"Url=\"https://s/x\" New=\"1\"/></Files><More/>"),
-		"<c:Content xmlns:c=\"urn:x\" ContentId=\"LAB0001A\"><c:FileContent "
-		"Name=\"a\" Size=\"5\" Url=\"https://s/x\"/></c:Content>",
+		("<c:Content xmlns:c=\"urn:x\" ContentId=\"LAB0001A\"><c:FileContent "
+		 "Name=\"a\" Size=\"5\" Url=\"https://s/x\"/></c:Content>"),
 	};
 	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
 		assert_ok(parse(&l, forms[i]));

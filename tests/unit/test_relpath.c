@@ -191,23 +191,3 @@ TEST(relpath_fold__mixed_case__ascii_only)
 	relpath_fold(longer, out);
 	assert_int_equal(strlen(out), RELPATH_MAX);
 }
-
-TEST(relpath_is_utf8__well_and_ill_formed__told_apart)
-{
-	static const char *const good[] = {
-		"", "abc", "\u00e9", "\u20ac", "\U0001f600", "\xf4\x8f\xbf\xbf",
-		"\xed\x9f\xbf", "\xee\x80\x80", "\xc2\x80", "\xe0\xa0\x80",
-		"\xf0\x90\x80\x80",
-	};
-	static const char *const bad[] = {
-		"\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80",
-		"\xe0\x9f\xbf", "\xf0\x80\x80\x80", "\xf0\x8f\xbf\xbf",
-		"\xed\xa0\x80", "\xed\xbf\xbf", "\xf4\x90\x80\x80",
-		"\xf5\x80\x80\x80", "\xf8\x88\x80\x80\x80", "\xfe", "\xff",
-		"\xc3", "\xe2\x82", "\xf0\x9f\x98", "\xc3(", "\xe2(\xac", "a\xc3",
-	};
-	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++)
-		assert_true(relpath_is_utf8(span_of(good[i])));
-	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
-		assert_false(relpath_is_utf8(span_of(bad[i])));
-}

@@ -1,0 +1,32 @@
+#ifndef AGENT_NET_TOOLS_H
+#define AGENT_NET_TOOLS_H
+
+#include "agent/wire.h"
+#include "common/buf.h"
+
+/*
+ * What the calls of the keeper are worked with: settings, the files that were
+ * handed over, and one of each module that lives as long as the process. Made
+ * before the sandbox closes, never freed.
+ */
+struct tools {
+	const struct wire_msg *config; /* kept whole: its texts are used all along */
+	struct buf files[WIRE_FILE_COUNT];
+	struct buf hosts;              /* text of /etc/hosts */
+	char *ring;                    /* NULL = none was handed over */
+	struct dns *dns;
+	struct resolve *resolve;
+	struct verify *verify;
+	struct http *http;
+	struct download *download;
+};
+
+/* A FILE message: read it, map the ring. Takes its descriptor. */
+enum err_code tools_take_file(struct tools *t, struct wire_msg *m,
+			      struct err *e);
+
+/* CONFIG came, and all files before it. config is borrowed for good. */
+enum err_code tools_open(struct tools *t, const struct wire_msg *config,
+			 int sock, struct err *e);
+
+#endif
