@@ -93,13 +93,25 @@ static void set_content(json_t *o, const struct content *c)
 	json_object_set_new(o, "version", number(c->version));
 }
 
+/* A host without the port that people are shown: the URL has it. */
+static json_t *host(const char *with_port)
+{
+	const char *end = strrchr(with_port, ':');
+	struct span s = span_of(with_port);
+	if (with_port[0] == '[' && (end = strchr(with_port, ']')) != NULL)
+		s = (struct span){ with_port + 1, (size_t)(end - with_port - 1) };
+	else if (end && strchr(with_port, ':') == end)
+		s.len = (size_t)(end - with_port);
+	return json_stringn(s.at, s.len);
+}
+
 /* --- download ------------------------------------------------------------- */
 
 static json_t *source(const struct job_attempt *a)
 {
 	json_t *o = json_object();
 	json_object_set_new(o, "kind", json_string(source_kind_name(a->kind)));
-	json_object_set_new(o, "host", text(a->host));
+	json_object_set_new(o, "host", host(a->host));
 	json_object_set_new(o, "url", text(a->url));
 	return o;
 }
@@ -143,7 +155,7 @@ static json_t *locations(const struct job_report *r)
 		json_object_set_new(o, "rank", number(c->rank));
 		json_object_set_new(o, "kind",
 				    json_string(source_kind_name(c->kind)));
-		json_object_set_new(o, "host", text(c->host));
+		json_object_set_new(o, "host", host(c->host));
 		json_object_set_new(o, "url", text(s->url));
 		json_object_set_new(o, "locality", text(s->locality));
 		json_object_set_new(o, "usable", json_boolean(c->usable));

@@ -98,6 +98,12 @@ enum err_code worker_send_file(struct worker *w, enum wire_file_kind kind,
 		return err_set(e, code, "open %s: %m", path);
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return err_set(e, code, "read %s: it is no regular file", path);
+	if ((kind == WIRE_FILE_KEY || kind == WIRE_FILE_TOKEN) &&
+	    (st.st_mode & (S_IROTH | S_IWOTH)))
+		log_warning("agent", "%s: anybody may read this %s (mode %04o): "
+			    "chmod 600 it", path,
+			    kind == WIRE_FILE_KEY ? "key" : "token",
+			    (unsigned)st.st_mode & 07777);
 	struct wire_file m = { .kind = kind, .name = span_of(path) };
 	return wire_send(w->sock, WIRE_FILE, &m, fd, e);
 }

@@ -550,7 +550,8 @@ def client_certificates():
         # one of another CA: the server says no
         other = harness.other_ca().client("client01")
         s.conf(client__certificate=other.chain, client__key=other.key)
-        same(s.go().status, 21, "another CA's")
+        # (its alert may get lost behind the end of the connection: 22)
+        expect(s.go().status in (21, 22), "another CA's")
         # key and certificate that are not of one another
         s.conf(client__certificate=mine.chain, client__key=other.key)
         run = s.go()
@@ -566,7 +567,7 @@ def _(c, a, r, context=None, at=100000):
     with c.server.lock:
         others = [o for o in c.server.open.values() if o is not c]
     for other in others:      # what was judged already may not serve again
-        other.raw.shutdown(socket.SHUT_RDWR)
+        other.sock.shutdown(socket.SHUT_RDWR)
     return fault.raw(c, a, [str(a.length)], a.body()[:at])
 
 
@@ -575,7 +576,8 @@ def wrong_certificate_after_reconnect():
     """Each connection is judged anew, in the midst of a file too (P6)."""
     ca = harness.shared_ca()
     for kind in ("wrong-name", "expired", "unknown-ca"):
-        with TlsCase(settings={"transfer.attempts": "3"}) as s:
+        with TlsCase(files={"big.bin": 300000},
+                     settings={"transfer.attempts": "3"}) as s:
             part = s.dp(ca.server(DP))
             other = bad(kind, DP)
             rule = fault.Rule("swap", path="*big.bin*", times=1,

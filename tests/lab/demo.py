@@ -85,13 +85,6 @@ def mb(count):
 
 # -- commands ----------------------------------------------------------------------
 
-class Site(labs.Lab):
-    """A laboratory whose management point knows the client's token."""
-
-    def mp(self, *args, **how):
-        return super().mp(*args, **{"token": TOKEN, **how})
-
-
 class Demo:
     def __init__(self, world, screen):
         self.world, self.lab, self.screen = world, world.lab, screen
@@ -431,7 +424,7 @@ def show(options, screen):
         point and a cloud service (stand-ins made for the tests), cloud storage
         (nginx), a certificate authority (openssl).""")
     began = time.monotonic()
-    with Site() as lab:
+    with labs.Lab() as lab:
         screen.line()
         screen.line("  making %d files, %s, and starting the servers ..."
                     % (options.files, mb(options.size)))

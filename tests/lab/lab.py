@@ -260,7 +260,7 @@ class World:
             self.storage.storage.upload("content", self.content, package + "/")
         else:
             self.storage = lab.storage_nginx(lab.path("store"), tls, sig="lab%2Bsig")
-        self.mp = lab.mp(tls=lab.ca.server(HOSTS[0]))
+        self.mp = lab.mp(tls=lab.ca.server(HOSTS[0]), token=token)
         self.cloud = lab.cloud(lab.ca.server(SERVICE), token=token)
         self.mp_url = "https://%s:%d" % (HOSTS[0], self.mp.port)
         self.dp1_url = self._share("http", HOSTS[1], self.dp1)
