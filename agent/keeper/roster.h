@@ -24,7 +24,7 @@ enum roster_state {
 	FILE_GONE,   /* remembered ones only: taken over, or no use */
 };
 
-/* There may be 200,000 of them. */
+/* There may be WIRE_MAX_FILES of them. */
 struct roster_file {
 	char *path;                   /* owned */
 	uint64_t size;                /* bytes, or ROSTER_UNKNOWN */

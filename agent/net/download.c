@@ -316,7 +316,8 @@ static void end_fetch(struct fetch *f, struct err *e)
 	/* what came counts, also before an error: it is kept for resume */
 	if (send_slot(f, &gone) == ERR_OK) {
 		struct wire_fetched m = { .index = f->index,
-					  .code = e->code,
+					  .code = e->code == ERR_NOMEM ? /* as net.c */
+							  ERR_LIMIT : e->code,
 					  .text = span_of(e->text),
 					  .retry_after_s = e->retry_after_s,
 					  .form = f->form };

@@ -44,9 +44,11 @@ static void must(enum err_code rc)
 		_exit(0);
 }
 
+/* This process may have only so much memory: it is used up by what a peer sends,
+ * and then another source can help. */
 static void done(struct net *n, const struct err *e)
 {
-	struct wire_done m = { .code = e->code,
+	struct wire_done m = { .code = e->code == ERR_NOMEM ? ERR_LIMIT : e->code,
 			       .text = span_of(e->text),
 			       .retry_after_s = e->retry_after_s };
 	must(wire_send(n->sock, WIRE_DONE, &m, -1, NULL));

@@ -10,9 +10,14 @@ TEST(nearest_distance__words__edits_between_them)
 		const char *word, *candidate;
 		size_t edits;
 	} table[] = {
-		{ "", "", 0 },		 { "", "abc", 3 },	{ "abc", "", 3 },
-		{ "plane", "plain", 2 }, { "downlod", "download", 1 },
-		{ "kitten", "sitting", 3 }, { "ab", "ba", 2 }, { "same", "same", 0 },
+		{ "", "", 0 },
+		{ "", "abc", 3 },
+		{ "abc", "", 3 },
+		{ "same", "same", 0 },
+		{ "ab", "ba", 2 },
+		{ "plane", "plain", 2 },
+		{ "downlod", "download", 1 },
+		{ "kitten", "sitting", 3 },
 	};
 	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
 		assert_int_equal(nearest_distance(table[i].word,
