@@ -380,7 +380,8 @@ static bool is_cached(struct job *j)
 		return false;
 	job_tell(j, "check cache");
 	if (cache_hash(j->cache, &item, hex, &e) != ERR_OK) {
-		log_warning("CAS", "%s in the cache: %s", item.name, e.text);
+		if (signals_check(NULL) == ERR_OK)
+			log_warning("CAS", "%s in the cache: %s", item.name, e.text);
 		return false;
 	}
 	if (strcmp(hex, j->hash) != 0) {
