@@ -55,9 +55,12 @@ static void end_attempt(struct job *j, const struct receive_figures *before,
 
 /* --- one run at one source ------------------------------------------------------- */
 
+/* Asked every few MiB of kept bytes: time to stop, and time to tell how far. */
 static enum err_code on_stop(void *arg, struct err *e)
 {
-	(void)arg;
+	struct job *j = arg;
+	receive_figures(j->receive, &j->report->figures);
+	job_tell(j, "check kept files");
 	return signals_check(e);
 }
 
@@ -412,6 +415,7 @@ static enum err_code open_draft(struct job *j, struct err *e)
 		.most_bytes = j->cache && q->settings->cache_size ?
 				      q->settings->cache_size : UINT64_MAX,
 		.stop = on_stop,
+		.stop_arg = j,
 	};
 	j->receive = receive_new(&o, e);
 	return j->receive ? ERR_OK : e->code;
