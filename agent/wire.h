@@ -34,7 +34,7 @@
 #define WIRE_TOKEN 16384
 #define WIRE_ANY UINT64_MAX
 #define WIRE_UNKNOWN UINT64_MAX /* a size that nobody named */
-#define WIRE_MAX_FILES 100000
+#define WIRE_MAX_FILES 65536
 
 /* M(name, NAME): messages; F macros: U(field, max) number, S(field, max) text. */
 #define WIRE_MESSAGES(M)               \

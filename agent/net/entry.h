@@ -10,7 +10,7 @@
 
 /*
  * The files of one source, as dav and manifest list them and download fetches
- * them. Texts lie in one arena, so that 100,000 files stay small; limits are
+ * them. Texts lie in one arena, so that 65,536 files stay small; limits are
  * those of agent/wire.h.
  */
 struct entry {
@@ -25,7 +25,7 @@ struct entry_list {
 	struct buf arena;    /* NUL-ended texts; begins with one NUL */
 };
 
-#define ENTRY_ARENA_MAX (12u << 20)
+#define ENTRY_ARENA_MAX (8u << 20)
 
 void entry_list_free(struct entry_list *l); /* zero is fine */
 /* path and url are copied; url "" = made from the path. ERR_LIMIT, ERR_NOMEM.

@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import pty
 import re
 import select
 import shutil
@@ -51,6 +52,14 @@ def check(function):
 
 def skip(why):
     raise Skip(why)
+
+
+def terminal():
+    """Both ends of a new terminal."""
+    try:
+        return pty.openpty()
+    except OSError as error:
+        skip("no terminal to be had here: %s" % error)
 
 
 def expect(good, *what):

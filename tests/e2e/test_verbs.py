@@ -10,6 +10,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from harness import *                                               # noqa: E402,F403
+import harness                                                      # noqa: E402
 
 SERVICE = labs.SERVICE.lower()
 
@@ -803,10 +804,9 @@ def no_escape_sequences_without_a_terminal():
 
 @check
 def no_color_on_a_terminal():
-    import pty
     with Site() as s:
         for value, coloured in ((None, True), ("1", False), ("", True)):
-            main_fd, side = pty.openpty()
+            main_fd, side = harness.terminal()
             env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
             env["TERM"] = "xterm"
             if value is not None:

@@ -6,6 +6,7 @@ agent), in both forms of the wire, reads both forms of the reply, and checks tha
 stand-ins refuse or note what a real server would. Prints one line per check.
 """
 
+import atexit
 import argparse
 import concurrent.futures
 import email.utils
@@ -146,6 +147,7 @@ class Server:
         self.tls, self.name = tls, program
         command = [os.path.join(args.bin, program), "--dir", self.dir, *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        atexit.register(self.process.kill)  # also when a check ends badly
         line = self.process.stdout.readline().split()
         assert line and line[0] == "ready", "%s did not get ready" % program
         self.port = int(line[1])
@@ -175,8 +177,12 @@ class Server:
         context = ssl.create_default_context(cafile=self.tls)
         if client:
             context.load_cert_chain(*client)
-        return http.client.HTTPSConnection("localhost", self.port, timeout=20,
-                                           context=context)
+        connection = http.client.HTTPSConnection("localhost", self.port, timeout=20,
+                                                 context=context)
+        # a bare chroot has no hosts file: the name is for SNI and certificate
+        connection._create_connection = lambda address, *more: \
+            socket.create_connection(("127.0.0.1", address[1]), *more)
+        return connection
 
     def ask(self, method, path, body=None, headers=None, client=None):
         connection = self.connect(client)
