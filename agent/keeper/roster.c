@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NAMES_BYTES (64u << 20) /* all names of one list */
+#define NAMES_BYTES (8u << 20) /* of all names in a list; as in net */
 #define PASSED_OVER UINT32_MAX  /* an index that is taken, but not wanted */
 
 static enum err_code no_memory(struct err *e)

@@ -1,7 +1,7 @@
 /*
  * Judge every case of a certificate test suite, as agent --check-chain would,
  * and compare with what the agent has to say. One JSON object a line on
- * standard input; see /work/shared/testdata/README.md for the fields.
+ * standard input; see the README beside the suites for the fields.
  */
 #include "agent/net/verify.h"
 #include "common/own.h"
