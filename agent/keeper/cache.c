@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #define FOLDER (O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
@@ -223,6 +224,7 @@ struct room {
 	uint64_t used;      /* bytes in the cache */
 	uint64_t free;      /* bytes on the disk */
 	uint64_t evictable; /* bytes */
+	uint64_t total;     /* bytes that our own will have */
 	unsigned contents;  /* removed */
 	unsigned removed;   /* contents and leftovers */
 	uint64_t bytes;     /* of them */
@@ -307,12 +309,17 @@ static enum err_code make_room(struct cache *c, struct room *m,
 	if (rc == ERR_OK)
 		rc = fs_space(c->content_fd, &m->free, &total, e);
 	for (size_t i = 0; rc == ERR_OK && i < count; i++) {
-		m->used = add(m->used, items[i].bytes);
+		/* what another agent is about to fill is as good as used */
+		uint64_t coming = is_own(m, &items[i]) ? 0 :
+				  missing(items[i].promised, items[i].bytes);
+		m->used = add(add(m->used, items[i].bytes), coming);
+		m->free = missing(m->free, coming);
 		if (may_go(m, &items[i]))
 			m->evictable = add(m->evictable, items[i].bytes);
 		else if (is_own(m, &items[i]))
 			own_bytes = add(own_bytes, items[i].bytes);
 	}
+	m->total = add(own_bytes, m->need);
 	if (rc == ERR_OK && c->size && add(own_bytes, m->need) > c->size)
 		rc = err_set(e, ERR_SPACE_CACHE, "the content has %" PRIu64
 			     " bytes, the whole cache may have %" PRIu64,
@@ -338,7 +345,13 @@ enum err_code cache_reserve(struct cache *c, const char *name, uint64_t need,
 			    unsigned *evicted, struct err *e)
 {
 	struct room m = { .own = name, .need = need };
+	/* one at a time: two must not both see the same room as free */
+	autofd turn = need ? openat(c->lock_fd, ".", O_RDONLY | O_CLOEXEC) : -1;
+	if (turn >= 0 && flock(turn, LOCK_EX) != 0)
+		return err_set(e, ERR_FOLDER, "lock the cache: %m");
 	enum err_code rc = need ? make_room(c, &m, true, e) : ERR_OK;
+	if (rc == ERR_OK && need)
+		rc = shelf_promise(c, name, m.total, e);
 	if (evicted)
 		*evicted = m.contents;
 	return rc;

@@ -49,7 +49,8 @@ void cache_touch(struct cache *c, const struct cache_item *item);
  * Before a transfer: is there room for `need` more bytes for `name` (which is
  * locked by us)? Evicts published contents, least recently used first, never
  * one that is locked, then leftover partials of others, while quota or min_free
- * ask for it. *evicted (may be NULL) counts contents.
+ * ask for it. *evicted (may be NULL) counts contents. What is granted is promised:
+ * other agents count it as used, from now until the lock is let go.
  * ERR_SPACE_CACHE: more than the quota can ever hold, or the rest is in use;
  * ERR_SPACE_DISK: the disk; the texts name figures.
  */

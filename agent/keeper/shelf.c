@@ -3,9 +3,11 @@
 #include "common/folder.h"
 #include "common/fs.h"
 #include "common/own.h"
+#include "policy/value.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -123,6 +125,25 @@ enum err_code shelf_lock(struct cache *c, const char *name, int *out,
 	return busy(name, e);
 }
 
+enum err_code shelf_promise(struct cache *c, const char *name, uint64_t bytes,
+			    struct err *e)
+{
+	char text[32];
+	int len = snprintf(text, sizeof(text), "%" PRIu64 "\n", bytes);
+	autofd fd = fs_open_at(c->lock_fd, name, O_WRONLY | O_TRUNC, 0, e);
+	return fd < 0 ? ERR_FOLDER :
+			fs_write_at(fd, text, (size_t)len, 0, name, e);
+}
+
+static uint64_t promised(struct cache *c, const char *name)
+{
+	autobuf text = { .max = 31 };
+	uint64_t bytes = 0;
+	if (fs_read_all(c->lock_fd, name, &text, NULL) == ERR_OK && text.len)
+		value_number(span_trim(buf_as_span(&text)), &bytes);
+	return bytes;
+}
+
 static bool is_locked(struct cache *c, const char *name)
 {
 	autofd fd = fs_open_at(c->lock_fd, name, O_RDONLY, 0, NULL);
@@ -187,6 +208,8 @@ bool shelf_look(struct cache *c, const char *name, bool is_partial,
 			out->last_used_s = begun;
 	}
 	out->is_in_use = is_locked(c, name);
+	if (out->is_in_use && out->is_partial)
+		out->promised = promised(c, name);
 	return folder_size(dir_fd, name, &out->bytes, &out->files, NULL) == ERR_OK;
 }
 

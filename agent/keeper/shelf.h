@@ -21,6 +21,7 @@ struct cache_item {
 	int64_t last_used_s;        /* epoch */
 	bool is_partial;            /* in the making, or left by a stop */
 	bool is_in_use;             /* locked by somebody */
+	uint64_t promised;          /* bytes it will have, by who has the lock */
 };
 
 struct cache {
@@ -54,6 +55,10 @@ bool shelf_look(struct cache *c, const char *name, bool is_partial,
 /* Time of last change of an entry, epoch s; 0 = not there. */
 int64_t shelf_changed_s(int dir_fd, const char *name);
 
+/* How many bytes `name`, which we have locked, will have in the end: written into
+ * its lock file, so that others leave room for it. */
+enum err_code shelf_promise(struct cache *c, const char *name, uint64_t bytes,
+			    struct err *e);
 /* The flock on lock/NAME: descriptor in *out. ERR_LOCKED. */
 enum err_code shelf_lock(struct cache *c, const char *name, int *out,
 			 struct err *e);

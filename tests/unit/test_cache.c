@@ -304,7 +304,10 @@ TEST(cache_reserve__quota__least_recently_used_goes_first)
 	publish(c, "ABC00001.1", 30, 1); /* in use: stays */
 	publish(c, "ABC00002.1", 30, 3);
 	publish(c, "ABC00003.1", 30, 2);
+	struct content ours = content_of("ABC00009.1");
+	struct draft own;
 	assert_ok(cache_begin(c, &busy, &d, &e));
+	assert_ok(cache_begin(c, &ours, &own, &e));
 	assert_ok(cache_reserve(c, "ABC00009.1", 10, &evicted, &e));
 	assert_int_equal(evicted, 0);
 	assert_ok(cache_reserve(c, "ABC00009.1", 20, &evicted, &e));
@@ -322,7 +325,27 @@ TEST(cache_reserve__quota__least_recently_used_goes_first)
 	assert_err(cache_reserve(c, "ABC00009.1", 101, NULL, &e), ERR_SPACE_CACHE);
 	assert_non_null(strstr(e.text, "101"));
 	assert_true(is_published(c, "ABC00001.1"));
+	draft_close(&own);
 	draft_close(&d);
+	cache_close(c);
+}
+
+TEST(cache_reserve__another_agent_is_promised_room__not_given_twice)
+{
+	struct err e = { 0 };
+	struct cache *c = open_new(100, 0);
+	struct content first = content_of("ABC00001.1");
+	struct content second = content_of("ABC00002.1");
+	struct draft a, b;
+	assert_ok(cache_begin(c, &first, &a, &e));
+	assert_ok(cache_begin(c, &second, &b, &e));
+	assert_ok(cache_reserve(c, "ABC00001.1", 60, NULL, &e));
+	/* not a byte of it has come yet */
+	assert_err(cache_reserve(c, "ABC00002.1", 41, NULL, &e), ERR_SPACE_CACHE);
+	assert_ok(cache_reserve(c, "ABC00002.1", 40, NULL, &e));
+	draft_close(&a); /* it gives up: its promise goes with its lock */
+	assert_ok(cache_reserve(c, "ABC00002.1", 100, NULL, &e));
+	draft_close(&b);
 	cache_close(c);
 }
 
