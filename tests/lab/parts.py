@@ -83,6 +83,7 @@ class Part:
         self.address = address
         self.port = port
         self.server = None     # set where the part is threads of this process
+        self.is_tls = False
 
     @property
     def pid(self):

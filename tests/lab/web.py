@@ -11,8 +11,12 @@ each "open", "cert" (a client certificate or 403), "token" (the Authorization he
 or 401), or a number: that status for everything.
 """
 
+import itertools
 import json
 import os
+import socket
+import ssl
+import time
 
 SHARE = "SMS_DP_SMSPKG$"
 OPEN = {"": "open"}
@@ -20,11 +24,44 @@ MODULES = "/usr/lib/nginx/modules"
 APACHE_MODULES = "/usr/lib/apache2/modules"
 
 
+MARK = "/lab-mark-"
+_marks = itertools.count()
+
+
+def _read_log(part):
+    with open(os.path.join(part.folder, "access.log"), "rb") as stream:
+        lines = stream.read().decode("utf-8", "backslashreplace").split("\n")
+    # the last piece is empty, or a line that is still being written
+    return [json.loads(line.replace("\\x", "\\\\x")) for line in lines[:-1] if line]
+
+
+def _settle(part):
+    """A server logs after it has answered. A request of our own, and a look until
+    that one is logged: then those before it are, too. Stopped or paused servers
+    have nothing more to say."""
+    if part.process is None or part.process.poll() is not None:
+        return
+    mark = "%s%d" % (MARK, next(_marks))
+    try:
+        with socket.create_connection((part.address, part.port), 1) as plain:
+            context = ssl._create_unverified_context()
+            stream = context.wrap_socket(plain) if part.is_tls else plain
+            stream.sendall(("GET %s HTTP/1.1\r\nHost: lab\r\nConnection: close"
+                            "\r\n\r\n" % mark).encode())
+            while stream.recv(4096):
+                pass
+    except OSError:
+        return
+    end = time.monotonic() + 5
+    while time.monotonic() < end and not any(
+            line["uri"] == mark for line in _read_log(part)):
+        time.sleep(0.005)
+
+
 def access_log(part):
     """What an nginx or Apache of ours was asked, oldest first: list of dict."""
-    with open(os.path.join(part.folder, "access.log"), "rb") as stream:
-        lines = stream.read().decode("utf-8", "backslashreplace").splitlines()
-    return [json.loads(line.replace("\\x", "\\\\x")) for line in lines if line]
+    _settle(part)
+    return [line for line in _read_log(part) if not line["uri"].startswith(MARK)]
 
 
 # -- nginx -------------------------------------------------------------------
@@ -84,10 +121,12 @@ def nginx(parts, folder, name, locations, tls=None, client_ca=None, http2=False,
                 "  server {\n    server_name _;\n%s%s  }\n}\n"
                 % (60 if keepalive else 0, settings, extra_servers, listen,
                    locations))
-        return parts.start(name, ["/usr/sbin/nginx", "-e", "stderr", "-p", folder,
+        part = parts.start(name, ["/usr/sbin/nginx", "-e", "stderr", "-p", folder,
                                   "-c", conf],
                            os.path.join(folder, "error.log"),
                            address=addresses[0], port=port, folder=folder)
+        part.is_tls = bool(tls)
+        return part
 
     return parts.start_on_free_port(begin, addresses)
 
@@ -200,6 +239,7 @@ def dp_apache(parts, folder, root, tls=None, address="127.0.0.1", name="dp-apach
                            os.path.join(folder, "error.log"),
                            address=address, port=port, folder=folder)
         part.root = root
+        part.is_tls = bool(tls)
         return part
 
     return parts.start_on_free_port(begin, (address,))
