@@ -194,6 +194,26 @@ static struct transfer transfer_of(struct job *j, const struct source *s,
 	return t;
 }
 
+/*
+ * The site encrypts what it uploads, with a key that never reaches us by a known
+ * way (docs/wire.md 6.4). Bytes from the cloud of the right length and the wrong
+ * hash look like that, unless on-premises copies were wrong, too.
+ */
+static void suspect_ciphertext(const struct job *j, enum source_kind kind,
+			       struct err *e)
+{
+	if (kind != SOURCE_CLOUD ||
+	    (e->code != ERR_HASH && e->code != ERR_HASH_FILE))
+		return;
+	for (size_t i = 0; i < j->report->attempt_count; i++) {
+		const struct job_attempt *a = &j->report->attempts[i];
+		if (a->kind != SOURCE_CLOUD && err_exit(a->why.code) == CLASS_HASH)
+			return;
+	}
+	err_set(e, e->code, "%s; its length is right: it looks like ciphertext, "
+		"and no key is known", e->text);
+}
+
 /* One attempt, with its line in the report. */
 static enum err_code attempt(struct job *j, struct source *s,
 			     const struct choose_item *item, struct err *e)
@@ -207,6 +227,7 @@ static enum err_code attempt(struct job *j, struct source *s,
 	enum wire_form form = t.form;
 	j->host = item->host;
 	run_source(j, &t, e);
+	suspect_ciphertext(j, item->kind, e);
 	receive_figures(j->receive, &j->report->figures);
 	if (item->kind != SOURCE_CLOUD && j->record && t.files &&
 	    (t.rung != rung || t.form != form))

@@ -805,6 +805,8 @@ def tampered_in_the_cloud_names_the_file():
         s.tamper("sub/tools.msi", "store")
         run = s.download(status=23)
         expect("sub/tools.msi" in error_of(run)["text"], error_of(run))
+        # no copy on-premises was wrong, and the length is right: docs/wire.md 6.4
+        expect("ciphertext" in error_of(run)["text"], error_of(run))
         s.expect_nothing()
 
 
@@ -1132,6 +1134,7 @@ def tampered_everywhere():
         same({a[0] for a in attempts_of(run)}, {
             "dp01.example.net", "dp02.example.net", "wallacefalls.contoso.com"})
         same((run.json["result"], run.json["path"]), ("failed", None))
+        expect("ciphertext" not in run.err, "copies on-premises were wrong, too")
         s.expect_nothing()
         expect("23" in run.err, run.err)
 
