@@ -561,6 +561,25 @@ def the_cloud_when_the_others_are_down():
 
 
 @check
+def several_cloud_sources():
+    """Measured first (docs/wire.md 11): one that does not answer goes behind; equal
+    ones keep the order of the reply."""
+    with Site() as s:
+        good = s.world.cloud_url
+        dead = good.replace(":%d/" % s.world.cloud.port, ":1/")
+        s.world.locate(dead, good)
+        run = s.download()
+        same([(a["url"].split("?")[0], a["error"]) for a in run.json["attempts"]],
+             [(good.split("?")[0], None)])
+        s.forget()
+        other = good.replace("WallaceFalls", "wallacefalls") + "&second=1"
+        s.world.locate(good, other)
+        run = s.download()
+        same(len(run.json["attempts"]), 1)
+        expect("second=1" not in run.json["source"]["url"], run.json["source"])
+
+
+@check
 def a_bad_certificate_is_never_used():
     with Site() as s:
         bad = s.lab.dp_nginx(s.path("dp01"), tls=other_ca().server(labs.HOSTS[2]))
