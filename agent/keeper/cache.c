@@ -347,7 +347,7 @@ enum err_code cache_reserve(struct cache *c, const char *name, uint64_t need,
 	struct room m = { .own = name, .need = need };
 	/* one at a time: two must not both see the same room as free */
 	autofd turn = need ? openat(c->lock_fd, ".", O_RDONLY | O_CLOEXEC) : -1;
-	if (turn >= 0 && flock(turn, LOCK_EX) != 0)
+	if (need && (turn < 0 || flock(turn, LOCK_EX) != 0))
 		return err_set(e, ERR_FOLDER, "lock the cache: %m");
 	enum err_code rc = need ? make_room(c, &m, true, e) : ERR_OK;
 	if (rc == ERR_OK && need)

@@ -62,6 +62,27 @@ def terminal():
         skip("no terminal to be had here: %s" % error)
 
 
+def on_terminal(lab, words, no_color=None):
+    """What a terminal gets of the agent, and its exit status. no_color: the value of
+    NO_COLOR, None = not set."""
+    main_fd, side = terminal()
+    env = {k: v for k, v in os.environ.items()
+           if k != "NO_COLOR" and not k.lower().endswith("_proxy")}
+    env["TERM"] = "xterm"
+    if no_color is not None:
+        env["NO_COLOR"] = no_color
+    process = subprocess.Popen([agentconf.AGENT, *words, "--config", lab.conf],
+                               stdin=subprocess.DEVNULL, stdout=side, stderr=side,
+                               env=env)
+    os.close(side)
+    shown = b""
+    with contextlib.suppress(OSError):    # the last writer has gone
+        while more := os.read(main_fd, 65536):
+            shown += more
+    os.close(main_fd)
+    return shown, process.wait()
+
+
 def expect(good, *what):
     if not good:
         raise AssertionError(" ".join(str(w) for w in what))

@@ -1584,21 +1584,9 @@ def progress_words():
 def the_bar_on_a_terminal():
     with Site() as s:
         for no_color in (False, True):
-            main_fd, side = harness.terminal()
-            env = {**os.environ, "TERM": "xterm"}
-            env.pop("NO_COLOR", None)
-            if no_color:
-                env["NO_COLOR"] = "1"
-            process = subprocess.Popen(
-                [agentconf.AGENT, "--download", PACKAGE, "--config", s.lab.conf],
-                stdin=subprocess.DEVNULL, stdout=side, stderr=side, env=env)
-            os.close(side)
-            text = b""
-            with contextlib.suppress(OSError):
-                while more := os.read(main_fd, 65536):
-                    text += more
-            same(process.wait(), 0)
-            os.close(main_fd)
+            text, status = harness.on_terminal(
+                s.lab, ["--download", PACKAGE], "1" if no_color else None)
+            same(status, 0)
             expect(s.published().encode() in text, "no path")
             expect(b"\r\x1b[K" in text, "no bar")
             same(bool(re.search(rb"\x1b\[[0-9;]*m", text)), not no_color, "colour")

@@ -806,21 +806,8 @@ def no_escape_sequences_without_a_terminal():
 def no_color_on_a_terminal():
     with Site() as s:
         for value, coloured in ((None, True), ("1", False), ("", True)):
-            main_fd, side = harness.terminal()
-            env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
-            env["TERM"] = "xterm"
-            if value is not None:
-                env["NO_COLOR"] = value
-            process = subprocess.Popen(
-                [agentconf.AGENT, "--locate", PACKAGE, "--config", s.lab.conf],
-                stdin=subprocess.DEVNULL, stdout=side, stderr=side, env=env)
-            os.close(side)
-            text = b""
-            with contextlib.suppress(OSError):
-                while more := os.read(main_fd, 65536):
-                    text += more
-            same(process.wait(), 0)
-            os.close(main_fd)
+            text, status = harness.on_terminal(s.lab, ["--locate", PACKAGE], value)
+            same(status, 0)
             same(b"\x1b[" in text, coloured, "NO_COLOR=%r" % value)
 
 
