@@ -10,7 +10,8 @@ LAB_EXTRA = -fsanitize=$(LAB_SANITIZE) -fno-omit-frame-pointer
 endif
 
 LAB_COMMON = buf xmldoc standin reply script
-LAB_MP = $(LAB_COMMON) mp_request mp_rules mp
+LAB_MP = $(LAB_COMMON) mp_request mp_rules mp_reply mp_location mp_identity \
+	mp_site mp_signed mp_register mp_policy mp_relay mp
 LAB_CLOUD = $(LAB_COMMON) cloud
 
 .PHONY: lab check-lab
@@ -23,7 +24,7 @@ $(BUILD)/lab/%.o: $(LAB_DIR)/%.c $(wildcard $(LAB_DIR)/*.h)
 
 $(BUILD)/lab/mp: $(LAB_MP:%=$(BUILD)/lab/%.o)
 	$(CC) $(CFLAGS_LAB) $(LAB_EXTRA) $(LDFLAGS_LAB) -o $@ $^ \
-		-lmicrohttpd -lgnutls -lexpat -lz -lpthread
+		-lmicrohttpd -lgnutls -lcrypto -lexpat -lz -lpthread
 
 $(BUILD)/lab/cloud: $(LAB_CLOUD:%=$(BUILD)/lab/%.o)
 	$(CC) $(CFLAGS_LAB) $(LAB_EXTRA) $(LDFLAGS_LAB) -o $@ $^ \

@@ -27,6 +27,7 @@ import fault                                                        # noqa: E402
 import iis                                                          # noqa: E402
 import parts as processes                                           # noqa: E402
 import pki                                                          # noqa: E402
+import policy as policies                                           # noqa: E402
 import replies                                                      # noqa: E402
 import storage as azure                                             # noqa: E402
 import web                                                          # noqa: E402
@@ -141,8 +142,19 @@ class Lab:
 
         .publish(package, reply text)   what it answers to a location request
         .mplist(text)                   what it answers to MPLIST (else 404)
+        .deploy(package, version, ...)  a deployment in its policy: policy.deploy()
+        .withdraw(policy id)            takes it out again
+        .site(text)                     how the site is set (mp_site.h)
+        .clients()                      ids of the clients that are registered
+        .state_messages()               what clients reported, a dict each
         """
         part = self._standin("mp", tls, client_ca, token, address, more, seconds)
+        part.deploy = lambda *names, **how: policies.deploy(part.folder, *names, **how)
+        part.withdraw = lambda policy_id: policies.withdraw(part.folder, policy_id)
+        part.site = lambda text: _put(os.path.join(part.folder, "site"), text)
+        part.clients = lambda: _clients(part.folder)
+        part.state_messages = lambda: _json_lines(
+            os.path.join(part.folder, "state_messages.jsonl"))
         part.publish = lambda package, text: _put(os.path.join(
             part.folder, "replies", package.replace(":", "_") + ".xml"), text)
         part.mplist = lambda text: _put(os.path.join(part.folder, "mplist.xml"), text)
@@ -215,6 +227,14 @@ def _json_lines(path):
         return [json.loads(line) for line in stream if line.strip()]
 
 
+def _clients(folder):
+    """Ids of the clients whose certificate the stand-in keeps."""
+    names = os.listdir(os.path.join(folder, "clients")) if os.path.isdir(
+        os.path.join(folder, "clients")) else []
+    return sorted("GUID:" + name[:-4] for name in names
+                  if name.endswith(".der") and name.count(".") == 1)
+
+
 def _script(folder, text):
     path = os.path.join(folder, "script")
     if text:
@@ -282,6 +302,14 @@ class World:
 
     def _share(self, scheme, host, part):
         return "%s://%s:%d/%s/%s" % (scheme, host, part.port, web.SHARE, self.package)
+
+    def mp_policy(self, package=None, version=None, **how):
+        """Deploy content by the site's policy instead of a file; the policy's id.
+
+        With settings={"policy.source": "mp"} the agent reads it. Such a policy names
+        no hash that counts: that comes from the folder of [policy] local.
+        """
+        return self.mp.deploy(package or self.package, version or self.version, **how)
 
     def locate(self, *sources, **how):
         """Let the management point name these, in this order: URLs or records."""

@@ -6,21 +6,23 @@
  *      [--token TOKEN] [--token-header 'NAME: PREFIX']
  *
  * DIR/replies/<id>.<version>.xml or <id>.xml: ContentLocationReply, UTF-8, ':' of
- * the id written '_'; DIR/mplist.xml: answer to MPLIST. Written: DIR/mp.log, and
- * for people DIR/last_header.xml, DIR/last_body.xml.
+ * the id written '_'; DIR/mplist.xml: answer to MPLIST; DIR/policies: mp_policy.h;
+ * DIR/site: how the site is set (mp_site.h). Written: DIR/mp.log, one line a request,
+ * `time` in seconds with milliseconds; DIR/clients: who is registered
+ * (mp_identity.h), read again after a restart; DIR/state_messages.jsonl; and for
+ * people DIR/last_header.xml, DIR/last_body.xml.
  */
+#include "mp_location.h"
+#include "mp_policy.h"
+#include "mp_register.h"
+#include "mp_relay.h"
 #include "mp_request.h"
 #include "script.h"
 
 #include <ctype.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
-#include <zlib.h>
-
-#define BOUNDARY "aAbBcCdDv1234567890VxXyYzZ"
 
 /* ---- who may ask ---- */
 
@@ -81,234 +83,49 @@ static bool pass_proxy(struct request *q, struct reply *r, const char **path,
 	return *way == MUTUAL ? need_client(q, r) : need_token(q, r);
 }
 
-/* ---- the reply ---- */
-
-/* Cut every LocationRecord that leads to the cloud service; how many. */
-static int cut_cloud(struct buf *xml)
-{
-	static const char first[] = "<LocationRecord", last[] = "</LocationRecord>";
-	struct buf out = {0};
-	const char *at = buf_text(xml), *start, *stop;
-	int n = 0;
-
-	while ((start = strstr(at, first)) && (stop = strstr(start, last))) {
-		/* <LocationRecords> begins alike */
-		if (start[sizeof first - 1] == 's') {
-			buf_add(&out, at, (size_t)(start - at) + sizeof first);
-			at = start + sizeof first;
-			continue;
-		}
-		stop += sizeof last - 1;
-		buf_add(&out, at, (size_t)(start - at));
-		char *record = must_dup(start, (size_t)(stop - start));
-		if (strcasestr(record, "downloadrestservice.svc"))
-			n++;
-		else
-			buf_puts(&out, record);
-		free(record);
-		at = stop;
-	}
-	buf_puts(&out, at);
-	buf_free(xml);
-	*xml = out;
-	return n;
-}
-
-static void empty_reply(const struct mp_request *m, struct buf *out)
-{
-	const struct element *assigned = xml_child(m->body, "AssignedSite");
-	const char *site = xml_attribute(assigned, "SiteCode");
-
-	buf_puts(out, "<ContentLocationReply SchemaVersion=\"1.00\" BGRVersion=\"1\">"
-		"<ContentInfo PackageFlags=\"0\"><ContentHashValues/></ContentInfo>"
-		"<Sites><Site><MPSite SiteCode=\"");
-	buf_xml(out, site ? site : "");
-	buf_puts(out, "\" MasterSiteCode=\"");
-	buf_xml(out, site ? site : "");
-	buf_puts(out, "\" SiteLocality=\"LOCAL\"/><LocationRecords/></Site></Sites>"
-		"<RelatedContentIDs/></ContentLocationReply>");
-}
-
-/* The text of the reply, UTF-8. */
-static void compose_text(const struct mp_request *m, struct request *q,
-	struct buf *out)
-{
-	const struct element *package = xml_child(m->body, "Package");
-	const char *id = xml_attribute(package, "ID");
-	const char *version = xml_attribute(package, "Version");
-	const char *azure = xml_attribute(xml_child(m->body, "ClientLocationInfo"),
-		"UseAzure");
-	char name[256], flat[256];
-	bool is_found = false;
-
-	snprintf(flat, sizeof flat, "%s", id);
-	for (char *s = flat; *s; s++)
-		if (*s == ':')
-			*s = '_';
-	if (version && version[0] && strlen(version) == strspn(version, "0123456789")
-	    && (size_t)snprintf(name, sizeof name, "replies/%s.%s.xml", flat,
-			version) < sizeof name)
-		is_found = read_file(q->options->dir, name, out);
-	if (!is_found && (size_t)snprintf(name, sizeof name, "replies/%s.xml",
-			flat) < sizeof name)
-		is_found = read_file(q->options->dir, name, out);
-	note(q, "reply_file", is_found ? name : NULL);
-	if (!is_found)
-		empty_reply(m, out);
-	if (azure && !strcmp(azure, "0")) {
-		char count[16];
-		snprintf(count, sizeof count, "%d", cut_cloud(out));
-		note_raw(q, "cloud_records_cut", count);
-	}
-}
-
-/* The reply's text as it goes on the wire, before it is compressed. */
-static void compose_utf16(const struct script *s, const struct mp_request *m,
-	struct request *q, struct buf *out)
-{
-	struct buf text = {0};
-
-	if (script_file(s, q, "bodyraw", out))
-		return;
-	if (!script_file(s, q, "body", &text))
-		compose_text(m, q, &text);
-	if (script_has(s, "bom"))
-		buf_add(out, "\xff\xfe", 2);
-	if (!utf8_to_utf16(out, text.p, text.n))
-		fprintf(stderr, "mp: the reply is not valid UTF-8\n");
-	if (!script_has(s, "nonul"))
-		buf_add(out, "\0\0", 2);
-	buf_free(&text);
-}
-
-static void pack(struct buf *out, const struct buf *in)
-{
-	uLongf n = compressBound(in->n);
-	char *area = must_alloc(n);
-
-	if (compress2((unsigned char *)area, &n, (const unsigned char *)buf_text(in),
-			in->n, 6) != Z_OK)
-		abort();
-	buf_add(out, area, n);
-	free(area);
-}
-
-static void reply_msg(const struct mp_request *m, bool is_packed, size_t length,
-	struct buf *out)
-{
-	const char *id = xml_text(xml_child(m->msg, "ID"));
-	const char *to = xml_text(xml_child(m->msg, "ReplyTo"));
-	const char *from = xml_text(xml_child(m->msg, "TargetHost"));
-	/* direct:<host>:<endpoint> */
-	const char *endpoint = to ? strrchr(to, ':') : NULL;
-	char when[32];
-	time_t now = time(NULL);
-	struct tm tm;
-
-	strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
-	buf_puts(out, is_packed ? "<Msg ReplyCompression=\"zlib\"" : "<Msg");
-	buf_printf(out, " SchemaVersion=\"1.1\"><Body Type=\"ByteRange\" "
-		"Length=\"%zu\" Offset=\"0\"/><CorrelationID>", length);
-	buf_xml(out, id ? id : "");
-	buf_puts(out, "</CorrelationID>");
-	buf_puts(out, is_packed
-		? "<Hooks><Hook3 Name=\"zlib-compress\"/></Hooks>" : "<Hooks/>");
-	buf_puts(out, "<ID>{8A3D0C52-1111-4000-8000-00000000B0B0}</ID>"
-		"<Payload Type=\"inline\"/><Priority>0</Priority>"
-		"<Protocol>http</Protocol><ReplyMode>Sync</ReplyMode><ReplyTo/>"
-		"<SentTime>");
-	buf_puts(out, when);
-	buf_puts(out, "</SentTime><SourceHost>");
-	buf_xml(out, from ? from : "");
-	buf_puts(out, "</SourceHost><TargetAddress>");
-	buf_xml(out, to ? to : "");
-	buf_puts(out, "</TargetAddress><TargetEndpoint>");
-	buf_xml(out, endpoint ? endpoint + 1 : "");
-	buf_puts(out, "</TargetEndpoint><TargetHost/><Timeout>60000</Timeout></Msg>");
-}
-
-static void compose_reply(const struct script *s, const struct mp_request *m,
-	struct request *q, struct reply *r)
-{
-	const char *wanted = xml_attribute(m->msg, "ReplyCompression");
-	bool is_packed = !wanted || strcmp(wanted, "none");
-	struct buf text = {0}, header = {0}, data = {0};
-
-	if (script_has(s, "plain"))
-		is_packed = false;
-	if (script_has(s, "zlib") || script_has(s, "rawpart2"))
-		is_packed = true;
-	compose_utf16(s, m, q, &text);
-	reply_msg(m, is_packed, text.n, &header);
-	if (!script_file(s, q, "rawpart2", &data)) {
-		if (is_packed)
-			pack(&data, &text);
-		else
-			buf_add(&data, text.p, text.n);
-	}
-	buf_puts(&r->body, "--" BOUNDARY "\r\n"
-		"content-type: text/plain; charset=UTF-16\r\n\r\n\xff\xfe");
-	utf8_to_utf16(&r->body, header.p, header.n);
-	buf_printf(&r->body, "\r\n--" BOUNDARY "\r\ncontent-type: %s\r\n\r\n",
-		is_packed ? "application/octet-stream" : "text/plain; charset=UTF-16");
-	buf_add(&r->body, data.p, data.n);
-	buf_puts(&r->body, "\r\n--" BOUNDARY "--\r\n");
-	snprintf(r->content_type, sizeof r->content_type,
-		"multipart/mixed; boundary=\"" BOUNDARY "\"");
-	buf_free(&text);
-	buf_free(&header);
-	buf_free(&data);
-}
-
 /* ---- what is asked ---- */
 
-static void locate(const struct script *s, const struct mp_request *m,
-	struct request *q, struct reply *r, enum way way)
-{
-	if (!mp_request_check_location(m, q, r))
-		return;
-	const char *internet = xml_attribute(xml_child(m->body, "ClientLocationInfo"),
-		"UseInternetDP");
-	if (way != DIRECT && (!internet || strcmp(internet, "1")))
-		violation(q, "through a gateway without UseInternetDP=\"1\"");
-	compose_reply(s, m, q, r);
-}
-
-/* The endpoints that exist; registration and policy will stand here too. */
 static const struct {
 	const char *name;
+	const char *kind;       /* for scripts */
 	void (*serve)(const struct script *s, const struct mp_request *m,
-		struct request *q, struct reply *r, enum way way);
+		struct request *q, struct reply *r);
 } endpoints[] = {
-	{"MP_LocationManager", locate},
+	{"MP_LocationManager", "location", mp_locate},
+	{"MP_ClientRegistration", "registration", mp_register},
+	{"MP_PolicyManager", "assignments", mp_assign},
+	{"MP_RelayEndpoint", "relay", mp_relay},
 };
+enum { ENDPOINTS = sizeof endpoints / sizeof *endpoints };
 
-static void route(const struct script *s, const struct mp_request *m,
-	struct request *q, struct reply *r, enum way way)
+/* ENDPOINTS when there is none of that name. */
+static size_t find_endpoint(const struct mp_request *m)
 {
-	const char *name = xml_text(xml_child(m->msg, "TargetEndpoint"));
+	const char *name = mp_request_endpoint(m);
+	size_t i = 0;
 
-	for (size_t i = 0; i < sizeof endpoints / sizeof *endpoints; i++) {
-		if (name && !strcmp(name, endpoints[i].name)) {
-			endpoints[i].serve(s, m, q, r, way);
-			return;
-		}
-	}
-	refuse(q, r, 500, NULL, "unknown TargetEndpoint %s", name ? name : "");
+	while (i < ENDPOINTS && strcmp(name, endpoints[i].name))
+		i++;
+	return i;
 }
 
 static void message(struct request *q, struct reply *r, enum way way)
 {
-	struct mp_request m = {0};
+	struct mp_request m = {.is_gateway = way != DIRECT};
 	struct script s;
 
 	if (strcmp(q->method, "CCM_POST")) {
 		refuse(q, r, 405, NULL, "method %s", q->method);
 		return;
 	}
-	script_load(&s, q, "location", "location");
-	if (mp_request_parse(&m, q, r))
-		route(&s, &m, q, r, way);
+	bool is_parsed = mp_request_parse(&m, q, r);
+	size_t i = is_parsed ? find_endpoint(&m) : ENDPOINTS;
+	script_load(&s, q, i < ENDPOINTS ? endpoints[i].kind : "location", "location");
+	if (i < ENDPOINTS)
+		endpoints[i].serve(&s, &m, q, r);
+	else if (is_parsed)
+		refuse(q, r, 500, NULL, "unknown TargetEndpoint %s",
+			mp_request_endpoint(&m));
 	if (script_has(&s, "mplist_only"))
 		refuse(q, r, 500, NULL, "script: mplist_only");
 	script_apply(&s, q, r);
@@ -357,6 +174,8 @@ void serve(struct request *q, struct reply *r)
 		return;
 	if (!strcasecmp(path, "/SMS_MP/.sms_aut")) {
 		helper(q, r);
+	} else if (!strcasecmp(path, "/SMS_MP/.sms_pol")) {
+		mp_policy(q, r);
 	} else if (!strcasecmp(path, "/ccm_system/request")) {
 		if (q->options->client_ca && way != SERVER && !need_client(q, r))
 			return;

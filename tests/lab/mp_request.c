@@ -230,24 +230,25 @@ static void strip_tail(const struct mp_request *m, struct request *q, struct buf
 		text->n -= 2;
 }
 
+/* `text` is made bare: no mark in front, no zeros behind. */
 static bool parse_text(struct mp_request *m, struct request *q, struct reply *r,
 	struct buf *text)
 {
 	struct buf why = {0}, utf8 = {0};
-	size_t skip = 0;
 
 	strip_tail(m, q, text);
 	if (text->n % 2)
 		return bad(q, r, "odd number of bytes in the body");
 	if (text->n >= 2 && !memcmp(text->p, "\xff\xfe", 2)) {
 		violation(q, "body with a byte order mark");
-		skip = 2;
+		text->n -= 2;
+		memmove(text->p, text->p + 2, text->n);
 	}
-	utf16_to_utf8(&utf8, text->p + skip, text->n - skip);
+	utf16_to_utf8(&utf8, buf_text(text), text->n);
 	write_file(q->options->dir, "last_body.xml", utf8.p, utf8.n);
 	buf_free(&utf8);
 
-	m->body = xml_parse(text->p + skip, text->n - skip, "UTF-16LE", &why);
+	m->body = xml_parse(buf_text(text), text->n, "UTF-16LE", &why);
 	if (!m->body)
 		refuse(q, r, 500, NULL, "body: %s", buf_text(&why));
 	buf_free(&why);
@@ -257,23 +258,18 @@ static bool parse_text(struct mp_request *m, struct request *q, struct reply *r,
 static bool parse_body(struct mp_request *m, struct request *q, struct reply *r,
 	const struct part *part)
 {
-	struct buf text = {0};
-
 	m->is_compressed = has_zlib_hook(m);
 	note_raw(q, "compressed", m->is_compressed ? "true" : "false");
 	if (!is_type(part, m->is_compressed ? "application/octet-stream"
 			: "text/plain;charset=utf-16"))
 		violation(q, "content type of part 2: %s",
 			part->type ? part->type : "none");
+	buf_add(&m->sent, part->data, part->n);
 	if (!m->is_compressed)
-		buf_add(&text, part->data, part->n);
-	else if (!unpack(q, &text, part)) {
-		buf_free(&text);
+		buf_add(&m->text, part->data, part->n);
+	else if (!unpack(q, &m->text, part))
 		return bad(q, r, "part 2 is not a zlib stream");
-	}
-	bool is_parsed = parse_text(m, q, r, &text);
-	buf_free(&text);
-	return is_parsed;
+	return parse_text(m, q, r, &m->text);
 }
 
 /* ---- both ---- */
@@ -337,7 +333,16 @@ void mp_request_free(struct mp_request *m)
 {
 	xml_free(m->msg);
 	xml_free(m->body);
+	buf_free(&m->sent);
+	buf_free(&m->text);
 	*m = (struct mp_request){0};
+}
+
+const char *mp_request_endpoint(const struct mp_request *m)
+{
+	const char *name = xml_text(xml_child(m->msg, "TargetEndpoint"));
+
+	return name ? name : "";
 }
 
 /* ---- ContentLocationRequest ---- */
@@ -383,6 +388,8 @@ bool mp_request_check_location(const struct mp_request *m, struct request *q,
 		return false;
 	}
 	note_location(m, q);
+	if (!xml_child(m->msg, "SourceID"))
+		violation(q, "Msg: no element SourceID");
 	mp_rules_check(q, m->body, mp_rules_location);
 	if (!xml_attribute(m->body, "SchemaVersion"))
 		return bad(q, r, "ContentLocationRequest without SchemaVersion");

@@ -9,7 +9,10 @@
 struct mp_request {
 	struct element *msg;            /* the header, part 1 */
 	struct element *body;           /* part 2 */
+	struct buf sent;                /* part 2 as it was sent: what is signed */
+	struct buf text;                /* part 2 as bare UTF-16LE */
 	bool is_compressed;
+	bool is_gateway;                /* came through one; the caller's */
 };
 
 /*
@@ -19,6 +22,9 @@ struct mp_request {
  */
 bool mp_request_parse(struct mp_request *m, struct request *q, struct reply *r);
 void mp_request_free(struct mp_request *m);
+
+/* TargetEndpoint, "" when there is none. */
+const char *mp_request_endpoint(const struct mp_request *m);
 
 /* Compare a ContentLocationRequest with protocol.md 3; same rules of refusal. */
 bool mp_request_check_location(const struct mp_request *m, struct request *q,

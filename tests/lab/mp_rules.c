@@ -13,6 +13,11 @@
 #define GROUPS "ClientLocationInfo/BoundaryGroups"
 #define ADAPTER "ClientLocationInfo/Adapters/Adapter"
 #define IP "ClientLocationInfo/IPAddresses/IPAddress"
+#define OID "1\\.2\\.840\\.113549\\.1\\.1\\.11"
+#define MACHINE "ReportHeader/Identification/Machine"
+#define DETAILS "ReportHeader/ReportDetails"
+#define STATE "ReportBody/StateMessage"
+#define CIM_TIME "[0-9]{14}\\.[0-9]{6}[+-][0-9]{3}"
 #define ANY ".*"
 #define SOME ".+"
 
@@ -42,7 +47,8 @@ const struct mp_rule mp_rules_msg[] = {
 	{"ReplyTo", "#", "direct:[^:]+:[^:]+", REQUIRED},
 	{"ReqVersion", "#", NUMBER, OPTIONAL},
 	{"SentTime", "#", TIME "Z", REQUIRED},
-	{"SourceID", "#", "(GUID:" GUID ")?", REQUIRED},
+	/* who registers has none yet; the other endpoints look for it */
+	{"SourceID", "#", "(GUID:" GUID ")?", OPTIONAL},
 	{"SourceHost", "#", SOME, REQUIRED},
 	{"TargetAddress", "#", "mp:.+|raw:.+", REQUIRED},
 	{"TargetEndpoint", "#", SOME, REQUIRED},
@@ -106,6 +112,105 @@ const struct mp_rule mp_rules_location[] = {
 	{GROUPS "/DOINCServers", NULL, NULL, OPTIONAL},
 	{GROUPS "/DOINCServers/DOINCServer", "DOINCServer",
 		SOME, REQUIRED},
+	{0},
+};
+
+/* protocol.md 2.4 */
+const struct mp_rule mp_rules_registration[] = {
+	{"", NULL, NULL, REQUIRED},
+	{"Data", NULL, NULL, REQUIRED},
+	{"Data", "HashAlgorithm", OID, REQUIRED},
+	{"Data", "SMSID", "(GUID:" GUID ")?", REQUIRED},
+	{"Data", "RequestType", "Registration", REQUIRED},
+	{"Data", "TimeStamp", TIME "Z", REQUIRED},
+	{"Data/AgentInformation", NULL, NULL, REQUIRED},
+	{"Data/AgentInformation", "AgentIdentity", SOME, REQUIRED},
+	{"Data/AgentInformation", "AgentVersion", "5\\.00\\.[0-9]{4}\\.[0-9]{4}",
+		REQUIRED},
+	{"Data/AgentInformation", "AgentType", "0", REQUIRED},
+	{"Data/Certificates", NULL, NULL, REQUIRED},
+	{"Data/Certificates/Encryption", "#", HEX "+", REQUIRED},
+	{"Data/Certificates/Encryption", "Encoding", "HexBinary", REQUIRED},
+	{"Data/Certificates/Encryption", "KeyType", "1", REQUIRED},
+	{"Data/Certificates/Signing", "#", HEX "+", REQUIRED},
+	{"Data/Certificates/Signing", "Encoding", "HexBinary", REQUIRED},
+	{"Data/Certificates/Signing", "KeyType", "1", REQUIRED},
+	{"Data/DiscoveryProperties", NULL, NULL, REQUIRED},
+	{"Data/DiscoveryProperties/Property", "Name",
+		"Netbios Name|FQ Name|Locale ID|InternetFlag", REQUIRED},
+	{"Data/DiscoveryProperties/Property", "Value", ANY, REQUIRED},
+	{"Signature", NULL, NULL, REQUIRED},
+	{"Signature/SignatureValue", "#", "[0-9A-F]{512}", REQUIRED},
+	{0},
+};
+
+/* protocol.md 8 */
+const struct mp_rule mp_rules_assignments[] = {
+	{"", NULL, NULL, REQUIRED},
+	{"", "SchemaVersion", "1\\.00", REQUIRED},
+	{"", "ACK", "false", REQUIRED},
+	{"", "RequestType", "Always", REQUIRED},
+	{"", "ValidationRequested", "CRC", OPTIONAL},
+	{"Identification", NULL, NULL, REQUIRED},
+	{"Identification/Machine", NULL, NULL, REQUIRED},
+	{"Identification/Machine/ClientID", "#", "GUID:" GUID, REQUIRED},
+	{"Identification/Machine/FQDN", "#", SOME, REQUIRED},
+	{"Identification/Machine/NetBIOSName", "#", SOME, REQUIRED},
+	{"Identification/Machine/SID", "#", ANY, REQUIRED},
+	{"Identification/User", NULL, NULL, REQUIRED},
+	{"PolicySource", "#", "SMS:[A-Z0-9]{3}", REQUIRED},
+	{"Resource", NULL, NULL, REQUIRED},
+	{"Resource", "ResourceType", "Machine", REQUIRED},
+	{"ServerCookie", "#", ANY, REQUIRED},
+	{0},
+};
+
+/*
+ * protocol.md 11. What the record leaves out of it (the header, the attributes of
+ * StateMessage) is as in Microsoft's published log of a client: SupportArticles-docs
+ * "Track the software update deployment process".
+ */
+const struct mp_rule mp_rules_report[] = {
+	{"", NULL, NULL, REQUIRED},
+	{"ReportHeader", NULL, NULL, REQUIRED},
+	{"ReportHeader/Identification", NULL, NULL, REQUIRED},
+	{MACHINE, NULL, NULL, REQUIRED},
+	{MACHINE "/ClientInstalled", "#", FLAG, OPTIONAL},
+	{MACHINE "/ClientType", "#", NUMBER, OPTIONAL},
+	{MACHINE "/Unknown", "#", FLAG, OPTIONAL},
+	{MACHINE "/ClientID", "#", "GUID:" GUID, REQUIRED},
+	{MACHINE "/ClientID", "IDType", NUMBER, OPTIONAL},
+	{MACHINE "/ClientID", "IDFlag", NUMBER, OPTIONAL},
+	{MACHINE "/ClientVersion", "#", SOME, OPTIONAL},
+	{MACHINE "/NetBIOSName", "#", SOME, REQUIRED},
+	{MACHINE "/CodePage", "#", NUMBER, OPTIONAL},
+	{MACHINE "/SystemDefaultLCID", "#", NUMBER, OPTIONAL},
+	{MACHINE "/Priority", "#", NUMBER, OPTIONAL},
+	{"ReportHeader/ReportDetails", NULL, NULL, OPTIONAL},
+	{DETAILS "/ReportContent", "#", SOME, OPTIONAL},
+	{DETAILS "/ReportType", "#", "Full", OPTIONAL},
+	{DETAILS "/Date", "#", CIM_TIME, OPTIONAL},
+	{DETAILS "/Version", "#", "1\\.0", OPTIONAL},
+	{DETAILS "/Format", "#", "1\\.0", OPTIONAL},
+	{"ReportBody", NULL, NULL, REQUIRED},
+	{STATE, NULL, NULL, REQUIRED},
+	{STATE, "MessageTime", CIM_TIME, REQUIRED},
+	{STATE, "SerialNumber", NUMBER, OPTIONAL},
+	{STATE "/Topic", NULL, NULL, REQUIRED},
+	{STATE "/Topic", "ID", SOME, REQUIRED},
+	{STATE "/Topic", "Type", NUMBER, REQUIRED},
+	{STATE "/Topic", "IDType", NUMBER, REQUIRED},
+	{STATE "/Topic", "User", ANY, REQUIRED},
+	{STATE "/Topic", "UserSID", ANY, REQUIRED},
+	{STATE "/State", NULL, NULL, REQUIRED},
+	{STATE "/State", "ID", NUMBER, REQUIRED},
+	{STATE "/State", "Criticality", NUMBER, REQUIRED},
+	{STATE "/StateDetails", "#", ANY, OPTIONAL},
+	{STATE "/StateDetails", "Type", "1", REQUIRED},
+	{STATE "/UserParameters", NULL, NULL, REQUIRED},
+	{STATE "/UserParameters", "Flags", NUMBER, REQUIRED},
+	{STATE "/UserParameters", "Count", NUMBER, REQUIRED},
+	{STATE "/UserParameters/Param", "#", ANY, OPTIONAL},
 	{0},
 };
 

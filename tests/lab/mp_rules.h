@@ -15,6 +15,9 @@ struct mp_rule {
 /* Each ends with a path of NULL. */
 extern const struct mp_rule mp_rules_msg[];
 extern const struct mp_rule mp_rules_location[];
+extern const struct mp_rule mp_rules_registration[];
+extern const struct mp_rule mp_rules_assignments[];
+extern const struct mp_rule mp_rules_report[];
 
 /* Note a violation for everything that is unknown, missing or of another form. */
 void mp_rules_check(struct request *q, const struct element *root,

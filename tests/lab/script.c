@@ -51,7 +51,7 @@ bool script_has(const struct script *s, const char *key)
 	return value != NULL;
 }
 
-static long script_number(const struct script *s, const char *key, long otherwise)
+long script_number(const struct script *s, const char *key, long otherwise)
 {
 	char *value = script_get(s, key);
 	const char *at = value;
@@ -130,7 +130,8 @@ void script_load(struct script *s, struct request *q, const char *kind,
 	pthread_mutex_lock(&count_lock);
 	if (read_file(dir, "script", &s->text)) {
 		char *kinds = script_get(s, "on");
-		bool applies = is_word_of(kinds ? kinds : default_kinds, kind);
+		const char *list = kinds ? kinds : default_kinds;
+		bool applies = is_word_of(list, kind) || is_word_of(list, "any");
 		if (applies) {
 			long skip = script_number(s, "skip", 0);
 			long times = script_number(s, "times", -1);
@@ -143,6 +144,12 @@ void script_load(struct script *s, struct request *q, const char *kind,
 	}
 	pthread_mutex_unlock(&count_lock);
 	note_raw(q, "scripted", s->text.n ? "true" : "false");
+}
+
+void script_read(struct script *s, const struct request *q, const char *name)
+{
+	*s = (struct script){0};
+	read_file(q->options->dir, name, &s->text);
 }
 
 void script_free(struct script *s)

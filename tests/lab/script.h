@@ -2,8 +2,9 @@
  * Misbehaviour on demand. DIR/script, when it exists, is read at every request:
  * lines `KEY VALUE`, `#` begins a comment line.
  *
- *   on KIND...        kinds of request it is for (mp: location, mplist; cloud:
- *                     manifest, file); default: mp location, cloud both
+ *   on KIND...        kinds of request it is for (mp: location, mplist,
+ *                     registration, assignments, policy, relay; cloud: manifest,
+ *                     file; `any`: all of them); default: mp location, cloud both
  *   skip N, times N   leave the first N such requests alone, then apply to N;
  *                     counted in DIR/script.count, from 0 again when the script
  *                     is written anew
@@ -13,7 +14,7 @@
  *   html              a login page, text/html
  *   raw FILE          whole HTTP body
  *   body FILE         mp: UTF-8 text that replaces the reply, sent as UTF-16;
- *                     cloud: replaces the manifest
+ *                     a policy: replaces its document; cloud: replaces the manifest
  *   bodyraw FILE      mp: bytes that replace the reply's UTF-16 text
  *   rawpart2 FILE     mp: bytes of the octet-stream part, as they are
  *   plain, zlib       mp: form of the reply, whatever was asked for
@@ -45,12 +46,17 @@ void script_load(struct script *s, struct request *q, const char *kind,
 	const char *default_kinds);
 void script_free(struct script *s);
 
+/* The file DIR/`name`, of lines like those of a script; nothing when it is absent. */
+void script_read(struct script *s, const struct request *q, const char *name);
 /* Value of the first line with `key`, "" when it has none, NULL when absent. Owned. */
 char *script_get(const struct script *s, const char *key);
 bool script_has(const struct script *s, const char *key);
 /* The file that the line `key` names; false when there is no such line. */
 bool script_file(const struct script *s, const struct request *q, const char *key,
 	struct buf *out);
+
+/* `otherwise` when there is no such line, or no number in it. */
+long script_number(const struct script *s, const char *key, long otherwise);
 
 /* What does not depend on the program: change a finished reply. */
 void script_apply(const struct script *s, struct request *q, struct reply *r);

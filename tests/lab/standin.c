@@ -15,10 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_BODY = 4 << 20, HEADER_MEMORY = 256 << 10 };
+enum { MAX_BODY = 4 << 20, HEADER_MEMORY = 256 << 10, MAX_CONNECTIONS = 4000 };
 
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -194,6 +195,20 @@ static int peer_port(const struct request *q)
 	return ntohs(in->sin_port);     /* at the same place for IPv6 */
 }
 
+void append_line(const char *dir, const char *name, const struct buf *line)
+{
+	char path[4096];
+
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	pthread_mutex_lock(&log_lock);
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	if (fd < 0 || write(fd, line->p, line->n) != (ssize_t)line->n)
+		fprintf(stderr, "log %s: %s\n", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	pthread_mutex_unlock(&log_lock);
+}
+
 static void log_member(struct buf *line, const char *name, const char *value)
 {
 	buf_printf(line, ",\"%s\":", name);
@@ -203,7 +218,7 @@ static void log_member(struct buf *line, const char *name, const char *value)
 static void log_request(const struct request *q, const struct reply *r)
 {
 	struct buf line = {0};
-	char name[32], path[4096];
+	char name[32];
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
@@ -225,15 +240,7 @@ static void log_request(const struct request *q, const struct reply *r)
 	buf_printf(&line, ",\"violations\":[%s]}\n", buf_text(&q->violations));
 
 	snprintf(name, sizeof name, "%s.log", q->options->program);
-	snprintf(path, sizeof path, "%s/%s", q->options->dir, name);
-	pthread_mutex_lock(&log_lock);
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	if (fd < 0 || write(fd, line.p, line.n) != (ssize_t)line.n)
-		fprintf(stderr, "%s: log %s: %s\n", q->options->program, path,
-			strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	pthread_mutex_unlock(&log_lock);
+	append_line(q->options->dir, name, &line);
 	buf_free(&line);
 }
 
@@ -415,15 +422,17 @@ static struct MHD_Daemon *start(const struct options *o, const struct buf pem[3]
 	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6,
 		.sin6_port = htons(o->port)};
 	bool is_v6 = inet_pton(AF_INET6, o->address, &in6.sin6_addr) == 1;
-	struct MHD_OptionItem list[12] = {
+	struct MHD_OptionItem list[13] = {
 		{MHD_OPTION_SOCK_ADDR, 0, is_v6 ? (void *)&in6 : (void *)&in},
 		{MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)on_uri, (void *)(size_t)o},
 		{MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_done, NULL},
 		{MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADER_MEMORY, NULL},
 		{MHD_OPTION_CONNECTION_TIMEOUT, 120, NULL},
 		{MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
+		/* a fleet comes at once; libmicrohttpd's own limit is 1020 */
+		{MHD_OPTION_CONNECTION_LIMIT, MAX_CONNECTIONS, NULL},
 	};
-	size_t n = 6;
+	size_t n = 7;
 	unsigned flags = MHD_USE_THREAD_PER_CONNECTION
 		| MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL;
 
@@ -446,6 +455,18 @@ static struct MHD_Daemon *start(const struct options *o, const struct buf pem[3]
 	list[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
 	return MHD_start_daemon(flags, 0, NULL, NULL, on_request, NULL,
 		MHD_OPTION_ARRAY, list, MHD_OPTION_END);
+}
+
+/* A descriptor for each connection, and some for files. */
+static void raise_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max < 2 * MAX_CONNECTIONS ? limit.rlim_max
+		: 2 * MAX_CONNECTIONS;
+	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static void serve_until_signal(struct MHD_Daemon *d, const sigset_t *ends)
@@ -477,6 +498,7 @@ int standin_main(const char *program, int argc, char **argv)
 		goto out;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	raise_limit();
 	sigemptyset(&ends);
 	sigaddset(&ends, SIGTERM);
 	sigaddset(&ends, SIGINT);

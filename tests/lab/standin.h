@@ -78,6 +78,9 @@ void violation(struct request *q, const char *form, ...)
 void note(struct request *q, const char *name, const char *value);
 void note_raw(struct request *q, const char *name, const char *json);
 
+/* Add a whole line to DIR/`name`, in one write: lines never mix. */
+void append_line(const char *dir, const char *name, const struct buf *line);
+
 /* Answer with an error page; `why` goes to the log only. */
 void refuse(struct request *q, struct reply *r, unsigned status, const char *reason,
 	const char *form, ...) __attribute__((format(printf, 5, 6)));

@@ -23,6 +23,7 @@ import dnsfault                                                     # noqa: E402
 import fault                                                        # noqa: E402
 import iis                                                          # noqa: E402
 import lab as labs                                                  # noqa: E402
+import policy                                                       # noqa: E402
 import replies                                                      # noqa: E402
 import web                                                          # noqa: E402
 
@@ -358,6 +359,22 @@ def mp_starts_and_answers(lab):
     equal(curl(url, lab=lab, names=there).headers.get("retry-after"), "7", "script")
     part.script("")
     equal(curl(url, lab=lab, names=there).status, 200, "without script")
+
+
+@check
+def mp_gives_the_policy_of_the_site(lab):
+    part = lab.mp()
+    name = part.deploy("ABC00042", 3, active=policy.cim_time(0))
+    text = curl("http://%s/SMS_MP/.sms_pol?%s.1_00" % (part, name)).body
+    found = ET.fromstring(text.decode("utf-16")).find(".//instance")
+    fields = {p.get("name"): p.findtext("value").strip() for p in found}
+    equal((fields["PKG_PackageID"], fields["PKG_SourceVersion"],
+           fields["ADV_ActiveTime"]),
+          ("ABC00042", "3", "19700101000000.000000+***"), "fields")
+    part.site("approval no\n")
+    part.withdraw(name)
+    equal(curl("http://%s/SMS_MP/.sms_pol?%s.1_00" % (part, name)).status, 404)
+    equal((part.clients(), part.state_messages()), ([], []))
 
 
 @check

@@ -30,6 +30,10 @@ import warnings
 import xml.etree.ElementTree as ET
 import zlib
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import standin_site                                                 # noqa: E402
+
 TOKEN = "lab.token.value"
 GUID = "4F0E7B1C-0000-4000-8000-123456789ABC"
 ZERO = "{00000000-0000-0000-0000-000000000000}"
@@ -145,11 +149,15 @@ class Server:
     def __init__(self, args, program, *options, tls=None):
         self.dir = tempfile.mkdtemp(prefix="standin.")
         self.tls, self.name = tls, program
-        command = [os.path.join(args.bin, program), "--dir", self.dir, *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.command = [os.path.join(args.bin, program), "--dir", self.dir, *options]
+        self.begin()
+
+    def begin(self):
+        """Also again, on the same folder, when it was ended."""
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
         atexit.register(self.process.kill)  # also when a check ends badly
         line = self.process.stdout.readline().split()
-        assert line and line[0] == "ready", "%s did not get ready" % program
+        assert line and line[0] == "ready", "%s did not get ready" % self.name
         self.port = int(line[1])
 
     def write(self, name, data):
@@ -760,6 +768,10 @@ def run(args):
         keep_alive(mp)
         https_mp(args, pki)
         parallel(args)
+        mp = Server(args, "mp")
+        servers.append(mp)
+        standin_site.run(mp, check, Server.begin)
+        check("mp with clients ends", mp.end() == 0)
         cloud = Server(args, "cloud", "--tls", *pki["server"], "--token", TOKEN,
                        tls=pki["ca"])
         servers.append(cloud)
