@@ -102,16 +102,31 @@ tidy: $(MODULES:%=$(BUILD)/lint/%.ok)
 format:
 	git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i
 
+UNITS = cloud-dp-agent.service cloud-dp-net.socket cloud-dp-net@.service
+
 install: all
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(SYSCONFDIR)/cloud-dp-agent/policy.d \
-		$(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/man/man5 \
-		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,sbin share/man/man8 share/man/man5 \
+		share/bash-completion/completions share/polkit-1/rules.d \
+		share/doc/cloud-dp-agent/examples lib/systemd/system lib/sysusers.d \
+		lib/tmpfiles.d) $(addprefix $(DESTDIR)$(SYSCONFDIR)/cloud-dp-agent/,policy.d hooks.d)
 	install -m 0755 build/agent $(DESTDIR)$(PREFIX)/sbin/agent
-	install -m 0644 man/agent.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+	install -m 0644 man/agent.8 man/cloud-dp-agent.service.8 \
+		$(DESTDIR)$(PREFIX)/share/man/man8/
 	install -m 0644 man/agent.conf.5 man/agent-policy.5 \
 		$(DESTDIR)$(PREFIX)/share/man/man5/
 	build/agent --help=completion \
 		> $(DESTDIR)$(PREFIX)/share/bash-completion/completions/agent
+	set -e; for unit in $(UNITS); do sed 's|@PREFIX@|$(PREFIX)|' scripts/systemd/$$unit \
+		> $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit; done
+	install -m 0644 scripts/systemd/cloud-dp-agent.sysusers \
+		$(DESTDIR)$(PREFIX)/lib/sysusers.d/cloud-dp-agent.conf
+	install -m 0644 scripts/systemd/cloud-dp-agent.tmpfiles \
+		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/cloud-dp-agent.conf
+	install -m 0644 scripts/systemd/50-cloud-dp-agent.rules \
+		$(DESTDIR)$(PREFIX)/share/polkit-1/rules.d/
+	install -m 0644 scripts/systemd/cloud-dp-content@.service.example \
+		$(DESTDIR)$(PREFIX)/share/doc/cloud-dp-agent/examples/
+	install -m 0755 scripts/make-policy $(DESTDIR)$(PREFIX)/share/doc/cloud-dp-agent/examples/
 
 clean:
 	rm -rf build

@@ -24,6 +24,8 @@
  *   After a good LIST: K FETCH for any of the listed files, several at once;
  *     N answers each with HEAD (where content comes), DATA..., FETCHED. K gives
  *     every slot back with SLOT.
+ *   DOCUMENT: N answers BODY, then DATA (index 0) through the ring, which K gives
+ *     back with SLOT, then DONE.
  *   K CANCEL ends the call or all fetches; N answers one DONE, nothing of the
  *     old comes after it.
  */
@@ -47,6 +49,10 @@
 	M(probe, PROBE)                \
 	M(check_chain, CHECK_CHAIN)    \
 	M(list, LIST)                  \
+	M(registration, REGISTRATION)  \
+	M(assignments, ASSIGNMENTS)    \
+	M(relay, RELAY)                \
+	M(document, DOCUMENT)          \
 	M(fetch, FETCH)                \
 	M(slot, SLOT)                  \
 	M(cancel, CANCEL)              \
@@ -62,6 +68,9 @@
 	M(tls, TLS)                    \
 	M(entry, ENTRY)                \
 	M(listed, LISTED)              \
+	M(registered, REGISTERED)      \
+	M(assignment, ASSIGNMENT)      \
+	M(body, BODY)                  \
 	M(head, HEAD)                  \
 	M(data, DATA)                  \
 	M(fetched, FETCHED)            \
@@ -95,6 +104,7 @@ enum wire_file_kind {
 	WIRE_FILE_TOKEN, /* text: client token */
 	WIRE_FILE_CHAIN, /* PEM: for CHECK_CHAIN */
 	WIRE_FILE_REPLY, /* XML: for REPLAY */
+	WIRE_FILE_IDENTITY, /* PEM: key and self-made certificate for the site */
 	WIRE_FILE_COUNT
 };
 #define WIRE_FIELDS_file(U, S) \
@@ -136,6 +146,25 @@ enum wire_form {
 	U(kind, WIRE_SOURCE_CLOUD) S(url, WIRE_URL) S(token, WIRE_TOKEN)      \
 	U(rung, WIRE_RUNG_COUNT - 1) U(form, WIRE_FORM_COUNT - 1)             \
 	S(content_id, WIRE_NAME) U(version, WIRE_ANY)
+
+/*
+ * The site as a source of policy (docs/wire.md 2, 8). management_points as in
+ * LOCATE. fqdn: of this machine, or its short name. All three need the identity
+ * FILE.
+ */
+#define WIRE_FIELDS_registration(U, S) \
+	S(management_points, WIRE_LISTS) S(fqdn, WIRE_NAME)
+#define WIRE_FIELDS_assignments(U, S) \
+	S(management_points, WIRE_LISTS) S(fqdn, WIRE_NAME) S(smsid, 64)
+/* One state message (docs/wire.md 9). time: RFC 3339. */
+#define WIRE_FIELDS_relay(U, S)                                               \
+	S(management_points, WIRE_LISTS) S(fqdn, WIRE_NAME) S(smsid, 64)      \
+	S(topic, WIRE_NAME) U(topic_type, 65535) U(state, 65535)              \
+	S(time, 32) S(details, 4096)
+/* A policy document by https. etag: of the copy that the keeper has; "" = none.
+ * most: bytes that are accepted. */
+#define WIRE_FIELDS_document(U, S) \
+	S(url, WIRE_URL) S(etag, WIRE_NAME) U(most, 1u << 27)
 
 /* index: that of the ENTRY. offset: bytes that the keeper has already. size:
  * what HEAD must agree with, or WIRE_UNKNOWN. etag: validator of those bytes,
@@ -191,6 +220,21 @@ enum wire_form {
 #define WIRE_FIELDS_listed(U, S)                                              \
 	U(count, WIRE_MAX_FILES) U(rung, WIRE_RUNG_COUNT - 1)                 \
 	U(form, WIRE_FORM_COUNT - 1)
+
+#define WIRE_FIELDS_registered(U, S) S(smsid, 64) S(management_point, WIRE_URL)
+/*
+ * One CCM_SoftwareDistribution of the site's policy. Times as the site writes
+ * them ("20260115102030.000000+***"); hash: the site's own, for people. mandatory:
+ * as it stands there.
+ */
+#define WIRE_FIELDS_assignment(U, S)                                          \
+	S(policy_id, WIRE_NAME) S(policy_version, 64)                         \
+	S(advertisement, WIRE_NAME) S(package, WIRE_NAME)                     \
+	U(version, WIRE_ANY) S(name, WIRE_NAME) S(hash, WIRE_NAME)            \
+	U(size, WIRE_ANY) U(has_files, 1) S(active_time, 64)                  \
+	S(mandatory, WIRE_TEXT)
+#define WIRE_FIELDS_body(U, S) \
+	S(etag, WIRE_NAME) U(is_unchanged, 1) U(length, 1u << 27)
 
 /* Content of `index` begins to come at `offset`: the asked offset, or 0 when
  * the server starts over. total: size of the whole file, or WIRE_UNKNOWN. */

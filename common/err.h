@@ -64,6 +64,10 @@ enum err_next {
 	  "run agent --check-config, correct the settings")                     \
 	X(POLICY, CONFIG, "policy", GIVE_UP,                                    \
 	  "run agent --check-config, correct the policy file")                  \
+	X(SIGNATURE, CONFIG, "policy", GIVE_UP,                                 \
+	  "sign the policy with the key of [policy] signer: see make-policy")   \
+	X(ROLLBACK, CONFIG, "policy", GIVE_UP,                                  \
+	  "publish the newest policy, signed anew")                             \
 	X(INPUT, CONFIG, "input", GIVE_UP, "check the file that was named")     \
 	X(NO_HASH, NO_HASH, "policy", GIVE_UP,                                  \
 	  "name the hash in a policy file, or with --hash sha256:HEX")          \
@@ -160,6 +164,13 @@ enum err_next {
 	  "raise [cache] size, or run agent --cache trim")                      \
 	X(FOLDER, STATE, "state", GIVE_UP,                                       \
 	  "check owner, mode and disk of [cache] and [state] directory")        \
+	X(NOT_ALLOWED, USAGE, "control", GIVE_UP,                               \
+	  "only root or the agent's own user may do that")                      \
+	X(SERVICE, STATE, "control", GIVE_UP,                                   \
+	  "look at the service: systemctl status cloud-dp-agent")               \
+	X(NOT_DUE, NOT_NOW, "due", GIVE_UP, "see agent --status for the time")  \
+	X(WITHDRAWN, NOT_NOW, "due", GIVE_UP,                                   \
+	  "policy no longer wants it: nothing to do")                           \
 	X(LOCKED, NOT_NOW, "reserve", GIVE_UP,                                  \
 	  "another agent works on this content: wait for it")                   \
 	X(SIGINT, INTERRUPTED, "agent", GIVE_UP,                                \

@@ -95,11 +95,8 @@ static void change_root(void)
 		return;
 }
 
-static enum err_code change_user(struct sandbox_report *got, struct err *e)
+static enum err_code change_user(struct ids to, struct err *e)
 {
-	if (geteuid() != 0)
-		return ERR_OK;
-	struct ids to = find_net_user();
 	change_root();
 	if (setgroups(0, NULL) != 0)
 		return failed(e, "drop groups");
@@ -107,14 +104,11 @@ static enum err_code change_user(struct sandbox_report *got, struct err *e)
 		return failed(e, "change group");
 	if (setresuid(to.uid, to.uid, to.uid) != 0)
 		return failed(e, "change user");
-	if (!has_become(to))
-		return err_set(e, ERR_INTERNAL,
-			       "close sandbox: the user did not change for good");
-	got->user_changed = true;
 	return ERR_OK;
 }
 
-/* Capabilities that a service manager gave to a user other than root. */
+/* Those that a service manager gave to a user other than root stay when that
+ * user changes. */
 static enum err_code drop_capabilities(struct err *e)
 {
 	struct __user_cap_header_struct header = {
@@ -125,6 +119,31 @@ static enum err_code drop_capabilities(struct err *e)
 	if (syscall(SYS_capset, &header, none) != 0)
 		return failed(e, "drop capabilities");
 	return ERR_OK;
+}
+
+/* What no program that it could ever run may have. Only who has CAP_SETPCAP can
+ * say so; for the others there is no_new_privs. Before the user changes. */
+static void drop_bounding_set(void)
+{
+	for (unsigned long c = 0; prctl(PR_CAPBSET_READ, c, 0, 0, 0) >= 0; c++)
+		if (prctl(PR_CAPBSET_DROP, c, 0, 0, 0) != 0)
+			return;
+}
+
+static enum err_code leave_user(struct sandbox_report *got, struct err *e)
+{
+	struct ids to = find_net_user();
+	bool may_change = geteuid() == 0;
+	drop_bounding_set();
+	enum err_code rc = may_change ? change_user(to, e) : ERR_OK;
+	if (rc == ERR_OK)
+		rc = drop_capabilities(e);
+	/* Asked when the capabilities are gone: with them there is a way back. */
+	if (rc == ERR_OK && may_change && !has_become(to))
+		return err_set(e, ERR_INTERNAL,
+			       "close sandbox: the user did not change for good");
+	got->user_changed = rc == ERR_OK && may_change;
+	return rc;
 }
 
 static enum err_code close_process(struct err *e)
@@ -220,9 +239,7 @@ static enum err_code enter_landlock(struct sandbox_report *got, struct err *e)
 enum err_code sandbox_enter_net(struct sandbox_report *got, struct err *e)
 {
 	*got = (struct sandbox_report){ 0 };
-	enum err_code rc = change_user(got, e);
-	if (rc == ERR_OK)
-		rc = drop_capabilities(e);
+	enum err_code rc = leave_user(got, e);
 	if (rc == ERR_OK)
 		rc = close_process(e);
 	if (rc == ERR_OK)
@@ -235,6 +252,8 @@ enum err_code sandbox_enter_net(struct sandbox_report *got, struct err *e)
 
 enum err_code sandbox_enter_keeper(struct err *e)
 {
+	/* Kernels without ambient capabilities have none to clear. */
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
 		return failed(e, "not dumpable");
 	return limit(RLIMIT_CORE, 0, "limit of core size", e);

@@ -10,8 +10,10 @@
  * What the net role gives up before it reads its first message. For good:
  *
  * - where it is root: all groups, gid and uid change to `cloud-dp-net` if that
- *   user exists, else `nobody`; capabilities go with the uid; the root folder
- *   changes to an empty one where that is allowed
+ *   user exists, else `nobody`; the root folder changes to an empty one where that
+ *   is allowed (the service is not root: its manager starts net as that user)
+ * - all capabilities: effective, permitted, inheritable, ambient; the bounding set
+ *   where that is allowed
  * - no_new_privs; not dumpable (no ptrace by others of the same user)
  * - Landlock: every file access right that the kernel knows is handled and none
  *   granted, so no file can be opened, made, run or removed; from ABI 4 no
@@ -36,7 +38,8 @@ enum err_code sandbox_enter_net(struct sandbox_report *got, struct err *e);
 
 /*
  * The keeper holds keys and trust: not dumpable, no core. Nothing is given up
- * that it needs.
+ * that it needs. Ambient capabilities, where somebody gave it any, end with it: no
+ * hook finds them.
  */
 enum err_code sandbox_enter_keeper(struct err *e);
 

@@ -13,12 +13,14 @@
  * signals have their default action and are unblocked, parent death kills it.
  *
  * *sock  our end, SOCK_SEQPACKET, close-on-exec, owned by the caller
- * Returns the child's pid, or -1 with *e set (ERR_INTERNAL).
+ * Returns the child's pid, or -1 with *e set (ERR_INTERNAL). 0 = it is no child of
+ * ours: the service manager runs it (cloud-dp-net.socket), as a user of its own; it
+ * ends when the socket is closed.
  */
 #define SPAWN_ROLE_FD 3
 pid_t spawn_role(const char *role, int *sock, struct err *e);
 
-/* Kill (if it still runs) and reap. Describes how it ended in `out`. */
+/* Kill (if it still runs) and reap; pid 0: nothing to do. Describes how it ended in `out`. */
 void spawn_reap(pid_t pid, char *out, size_t size);
 
 #endif

@@ -129,11 +129,11 @@ enum err_code check_dns_server(const char *value, struct err *e)
 enum err_code check_policy_source(const char *value, struct err *e)
 {
 	if (strstr(value, "://") == NULL)
-		return ERR_OK;
+		return ERR_OK; /* a path, or "mp" */
 	autourl u = { 0 };
-	enum err_code rc = parse_web(value, "a path or an https URL", &u, e);
+	enum err_code rc = parse_web(value, "a path, an https URL or mp", &u, e);
 	if (rc == ERR_OK && !u.is_https)
-		return refuse(e, "a file, a folder or an https URL");
+		return refuse(e, "a file, a folder, an https URL or mp");
 	return rc;
 }
 

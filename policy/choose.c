@@ -37,6 +37,7 @@ struct place {
 	unsigned group;     /* 0 = preferred cloud, 1 = the others, 2 = refused */
 	unsigned rank;      /* of the locality */
 	bool is_fallback;   /* of another site: after equals of ours */
+	bool is_doubtful;   /* what its host did lately: after the others */
 	int64_t connect_ms; /* INT64_MAX = not measured */
 };
 
@@ -65,14 +66,14 @@ refuse(struct place *p, const char *fmt, ...)
 	p->item.usable = false;
 }
 
-static void name_host(struct choose_item *item, const struct url *u)
+void choose_host(const struct url *u, char out[CHOOSE_HOST_SIZE])
 {
 	bool is_ipv6 = strchr(u->host, ':') != NULL;
 	if (u->port == (u->is_https ? 443 : 80))
-		snprintf(item->host, sizeof(item->host), "%s", u->host);
+		snprintf(out, CHOOSE_HOST_SIZE, "%s", u->host);
 	else
-		snprintf(item->host, sizeof(item->host), "%s%s%s:%u",
-			 is_ipv6 ? "[" : "", u->host, is_ipv6 ? "]" : "", u->port);
+		snprintf(out, CHOOSE_HOST_SIZE, "%s%s%s:%u", is_ipv6 ? "[" : "",
+			 u->host, is_ipv6 ? "]" : "", u->port);
 }
 
 /* Did --from ask for this one? */
@@ -154,6 +155,31 @@ static void place_on_prem(struct place *p, const struct source *s,
 		say(p, "no locality: after the known ones%s%s", token, form);
 }
 
+/* --from took a word for a kind, not the name of a host? */
+static bool is_kind(const char *from)
+{
+	return from == NULL || strcmp(from, "on-prem") == 0 ||
+	       strcmp(from, "cloud") == 0;
+}
+
+/* What is known of the host counts among its equals: it neither refuses a source
+ * nor lets the cloud come first. */
+static void doubt(struct place *p, const struct choose_rules *rules)
+{
+	size_t i = p->item.source;
+	int64_t absent = rules->absent_s ? rules->absent_s[i] : -1;
+	int64_t ill = rules->ill_s ? rules->ill_s[i] : -1;
+	int64_t ago = absent >= 0 ? absent : ill;
+	char placed[sizeof(p->item.reason)];
+	if (ago < 0 || p->item.kind == SOURCE_CLOUD || !is_kind(rules->from))
+		return;
+	p->is_doubtful = true;
+	memcpy(placed, p->item.reason, sizeof(placed));
+	say(p, "%s %" PRId64 " %s ago: after the others; %s",
+	    absent >= 0 ? "did not have it" : "was not well",
+	    ago < 60 ? ago : ago / 60, ago < 60 ? "s" : "min", placed);
+}
+
 static void place_known(struct place *p, const struct source *s,
 			const struct url *u, const struct choose_rules *rules)
 {
@@ -177,6 +203,8 @@ static void place_known(struct place *p, const struct source *s,
 	}
 	if (p->item.usable && !is_asked_for(p, u, rules->from))
 		refuse(p, "not asked for (--from %.100s)", rules->from);
+	if (p->item.usable)
+		doubt(p, rules);
 }
 
 static enum err_code place_one(struct place *p, const struct source_list *list,
@@ -198,7 +226,7 @@ static enum err_code place_one(struct place *p, const struct source_list *list,
 	if (rc != ERR_OK) {
 		refuse(p, "%s", why.text);
 	} else {
-		name_host(&p->item, &u);
+		choose_host(&u, p->item.host);
 		place_known(p, s, &u, rules);
 	}
 	if (!p->item.usable)
@@ -211,6 +239,9 @@ static int compare(const void *left, const void *right)
 	const struct place *a = left, *b = right;
 	if (a->group != b->group)
 		return a->group < b->group ? -1 : 1;
+	if (a->is_doubtful != b->is_doubtful && a->rank != RANK_CLOUD &&
+	    b->rank != RANK_CLOUD)
+		return a->is_doubtful ? 1 : -1;
 	if (a->rank != b->rank)
 		return a->rank < b->rank ? -1 : 1;
 	if (a->is_fallback != b->is_fallback && a->rank != RANK_CLOUD)

@@ -17,7 +17,12 @@ struct choose_rules {
 	bool has_token;                 /* a token for CCMTOKENAUTH DPs is there */
 	/* Measured connect time by source index, ms; NULL or <0 = not measured. */
 	const int64_t *connect_ms;
+	/* By source index: how many seconds ago its host was found not to have this
+	 * content, and not to be well; NULL or <0 = nothing known. */
+	const int64_t *absent_s, *ill_s;
 };
+
+#define CHOOSE_HOST_SIZE (URL_HOST_MAX + 8)
 
 struct choose_item {
 	size_t source;        /* index in the list */
@@ -25,7 +30,7 @@ struct choose_item {
 	enum source_kind kind;
 	bool usable;
 	bool refused_cloud;   /* refused only because cloud is not allowed */
-	char host[URL_HOST_MAX + 8]; /* "host" or "host:port" where not default */
+	char host[CHOOSE_HOST_SIZE]; /* "host" or "host:port" where not default */
 	char reason[160];     /* the rule that placed or refused it */
 };
 
@@ -37,12 +42,17 @@ struct choose_result {
 
 void choose_free(struct choose_result *r);
 
+/* How a result names the host of that URL. */
+void choose_host(const struct url *u, char out[CHOOSE_HOST_SIZE]);
+
 /*
  * Order the sources (docs/wire.md 4.3): locality words by rank (LOCAL, SUBNET,
  * BOUNDARYGROUP, neighbour words, SITE / FALLBACK), unknown words after the
  * known ones, equal ones in the order of the reply; cloud last, or first with
- * `prefer`; several cloud sources by measured connect time. Same input, same
- * output: no clock, no chance.
+ * `prefer`; several cloud sources by measured connect time. On-premises a host
+ * that lately had not the content, or was not well, comes after the others, and
+ * still before the cloud; a host that --from names is not held to that. Same
+ * input, same output: no clock, no chance.
  *
  * ERR_OK; ERR_NO_LOCATION: the list is empty; ERR_CLOUD_REFUSED: only cloud
  * sources, and rules forbid them; ERR_NOT_USABLE: all refused for other

@@ -26,23 +26,41 @@ struct scan {
 	enum err_code rc; /* of on_item */
 };
 
-void ini_problem(struct buf *problems, const char *path, unsigned line,
-		 const char *fmt, ...)
+/* A line, unless there are enough. */
+static void add_problem(struct buf *problems, struct span line)
 {
 	size_t enough = (problems->max ? problems->max : 1u << 20) / 2;
 	if (problems->len > enough)
 		return;
+	buf_span(problems, line);
+	buf_char(problems, '\n');
+	if (problems->len > enough)
+		buf_text(problems, "there are more problems than can be shown\n");
+}
+
+void ini_problem(struct buf *problems, const char *path, unsigned line,
+		 const char *fmt, ...)
+{
 	char text[640];
+	autobuf whole = { 0 };
 	va_list ap;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	if (line)
-		buf_print(problems, "%s:%u: %s\n", path, line, text);
+		buf_print(&whole, "%s:%u: %s", path, line, text);
 	else
-		buf_print(problems, "%s: %s\n", path, text);
-	if (problems->len > enough)
-		buf_text(problems, "there are more problems than can be shown\n");
+		buf_print(&whole, "%s: %s", path, text);
+	problems->failed |= whole.failed;
+	add_problem(problems, buf_as_span(&whole));
+}
+
+void ini_add_problems(struct buf *problems, const struct buf *others)
+{
+	struct span rest = buf_as_span(others), line;
+	while (span_split(&rest, '\n', &line))
+		add_problem(problems, line);
+	problems->failed |= others->failed;
 }
 
 enum err_code ini_summary(const struct buf *problems, size_t before,

@@ -68,6 +68,9 @@ enum err_code ini_check_trusted(int fd, struct err *e);
 void ini_problem(struct buf *problems, const char *path, unsigned line,
 		 const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
+/* Add those that were noted elsewhere, one line each. */
+void ini_add_problems(struct buf *problems, const struct buf *others);
+
 /*
  * Sum up what was added to problems since it was `before` bytes long: ERR_OK
  * when nothing, else `code` with the first problem and how many there are.

@@ -4,6 +4,7 @@
 #include "common/own.h"
 #include "common/url.h"
 #include "policy/check.h"
+#include "policy/window.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -21,6 +22,9 @@ static const struct schema_word profiles[] = { { "strict", 1 },
 					       { "standard", 0 }, { NULL, 0 } };
 static const struct schema_word revocations[] = { { "off", 0 }, { "leaf", 1 },
 						  { "chain", 2 }, { NULL, 0 } };
+static const struct schema_word state_messages[] = {
+	{ "no", 0 }, { "yes", 1 }, { "auto", 2 }, { NULL, 0 },
+};
 static const struct schema_word levels[] = {
 	{ "error", LOG_ERROR }, { "warning", LOG_WARNING }, { "info", LOG_INFO },
 	{ "debug", LOG_DEBUG }, { NULL, 0 },
@@ -61,12 +65,36 @@ const struct schema_row settings_rows[] = {
 
 	{ ROW(TEXT, "policy", "source", policy_source),
 	  .fallback = "/etc/cloud-dp-agent/policy.d", .check = check_policy_source,
-	  .what = "policy file, folder or https URL" },
+	  .what = "policy file, folder, https URL, or mp = the site" },
 	{ ROW(TIME, "policy", "poll_interval", poll_interval_ms),
 	  .fallback = "60m", .low = SECOND, .high = 30ull * DAY,
 	  .what = "how often the service reads policy" },
 	{ ROW(PATH, "policy", "signer", policy_signer),
-	  .what = "PEM file: certificate that policy must be signed with" },
+	  .what = "PEM file: certificates, one of which policy must be signed "
+		  "with" },
+	{ ROW(PATH, "policy", "local", policy_local),
+	  .fallback = "/etc/cloud-dp-agent/policy.d", .may_be_empty = true,
+	  .what = "folder that is read beside a source on the network" },
+
+	{ ROW(LIST, "schedule", "window", windows), .check = window_check,
+	  .what = "when content may be fetched: Mon-Fri 19:00-06:00; none = "
+		  "always" },
+
+	{ ROW(PATH, "hooks", "on_content", hooks_on_content),
+	  .may_be_empty = true,
+	  .what = "folder of programs that are run when content arrives" },
+	{ ROW(TIME, "hooks", "timeout", hooks_timeout_ms), .fallback = "10m",
+	  .low = SECOND, .high = DAY, .what = "for one of them" },
+
+	{ ROW(WORD, "report", "state_messages", state_messages),
+	  .fallback = "auto", .words = state_messages,
+	  .what = "tell the management point; auto: where policy is the "
+		  "site's" },
+	{ ROW(PATH, "report", "events_file", events_file), .may_be_empty = true,
+	  .what = "file that gets a JSON line for each event" },
+	{ ROW(PATH, "report", "metrics_file", metrics_file),
+	  .may_be_empty = true,
+	  .what = "OpenMetrics file for node_exporter's textfile collector" },
 
 	{ ROW(BOOL, "cloud", "allow", cloud_allow), .fallback = "yes",
 	  .what = "allow access to cloud distribution points" },
@@ -451,6 +479,27 @@ static void check_pair(struct load *l)
 		    "[client] %s without %s: give both or none", has, lacks);
 }
 
+/* More windows than can be kept. */
+static void check_windows(struct load *l)
+{
+	const struct settings *s = l->settings;
+	if (s->windows.count <= WINDOW_MAX)
+		return;
+	struct span rest = span_of(s->origins[row_of("schedule", "window")]);
+	struct span line = rest;
+	for (size_t i = 0; i <= WINDOW_MAX; i++)
+		span_split(&rest, '\n', &line);
+	bool is_set = span_is(line, "--set");
+	autobuf origin = { 0 };
+	buf_print(&origin, "%.*s%s", SPAN_ARG(line),
+		  is_set ? " schedule.window" : "");
+	l->set_is_bad |= is_set;
+	l->file_is_bad |= !is_set;
+	ini_problem(l->problems, origin.at ? origin.at : "settings", 0,
+		    "[schedule] window stands %zu times: at most %d can be kept",
+		    s->windows.count, WINDOW_MAX);
+}
+
 enum err_code settings_load(const struct settings_input *in,
 			    struct settings *out, struct buf *problems,
 			    struct err *e)
@@ -467,6 +516,7 @@ enum err_code settings_load(const struct settings_input *in,
 	    (rc = read_environment(&l, in->environment, e)) != ERR_OK)
 		return rc;
 	check_pair(&l);
+	check_windows(&l);
 	bool only_set = l.set_is_bad && !l.file_is_bad;
 	return ini_summary(problems, before, only_set ? ERR_USAGE : ERR_CONFIG, e);
 }

@@ -25,6 +25,16 @@ struct settings {
 	char *policy_source;
 	int64_t poll_interval_ms;
 	char *policy_signer;
+	char *policy_local; /* folder read beside a source on the network */
+	/* [schedule] */
+	struct settings_list windows; /* texts for policy/window */
+	/* [hooks] */
+	char *hooks_on_content; /* folder; "" = none */
+	int64_t hooks_timeout_ms;
+	/* [report] */
+	uint64_t state_messages; /* 0 no, 1 yes, 2 auto: where policy is the site's */
+	char *events_file;  /* JSON lines; "" = none */
+	char *metrics_file; /* OpenMetrics; "" = none */
 	/* [cloud] */
 	bool cloud_allow, cloud_public_only;
 	struct settings_list cloud_suffixes;

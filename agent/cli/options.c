@@ -23,48 +23,52 @@ struct verb {
 	const char *word, *arguments;
 	unsigned least, most; /* how many arguments */
 	const char *const *choice; /* what the first one may be; NULL = any */
-	bool is_service;
 	const char *what;
 };
 
 /* By enum options_verb. */
 static const struct verb verbs[] = {
-	[VERB_NONE] = { "", "", 0, 0, NULL, false, "" },
-	[VERB_DOWNLOAD] = { "--download", "CONTENT", 1, 1, NULL, false,
+	[VERB_NONE] = { "", "", 0, 0, NULL, "" },
+	[VERB_DOWNLOAD] = { "--download", "CONTENT", 1, 1, NULL,
 		"fetch one content now: locate, choose, verify, check, publish; "
 		"print where it lies" },
-	[VERB_LOCATE] = { "--locate", "CONTENT", 1, 1, NULL, false,
+	[VERB_LOCATE] = { "--locate", "CONTENT", 1, 1, NULL,
 		"ask the management point and print the ordered sources" },
-	[VERB_RESOLVE] = { "--resolve", "NAME", 1, 1, NULL, false,
+	[VERB_RESOLVE] = { "--resolve", "NAME", 1, 1, NULL,
 		"walk a name (host, host:port or URL) alias by alias" },
-	[VERB_VERIFY_SERVER] = { "--verify-server", "NAME", 1, 1, NULL, false,
+	[VERB_VERIFY_SERVER] = { "--verify-server", "NAME", 1, 1, NULL,
 		"--resolve, then connect and judge the certificate chain" },
-	[VERB_CHECK_CHAIN] = { "--check-chain", "FILE", 1, 1, NULL, false,
+	[VERB_CHECK_CHAIN] = { "--check-chain", "FILE", 1, 1, NULL,
 		"judge a chain from a PEM file (leaf first) for --name, offline" },
-	[VERB_DIAGNOSE] = { "--diagnose", "CONTENT", 1, 1, NULL, false,
+	[VERB_DIAGNOSE] = { "--diagnose", "CONTENT", 1, 1, NULL,
 		"the whole way in numbered steps, for every source, changing "
 		"nothing" },
-	[VERB_REPLAY] = { "--replay", "FILE [CONTENT]", 1, 2, NULL, false,
+	[VERB_REPLAY] = { "--replay", "FILE [CONTENT]", 1, 2, NULL,
 		"decide from a stored location reply, without any network" },
-	[VERB_DAEMON] = { "--daemon", "", 0, 0, NULL, true,
+	[VERB_DAEMON] = { "--daemon", "", 0, 0, NULL,
 		"run as the service, in the foreground" },
-	[VERB_ONCE] = { "--once", "", 0, 0, NULL, true,
+	[VERB_ONCE] = { "--once", "", 0, 0, NULL,
 		"one policy poll: do all that is due, then end" },
-	[VERB_STATUS] = { "--status", "[CONTENT]", 0, 1, NULL, true,
+	[VERB_STATUS] = { "--status", "[CONTENT]", 0, 1, NULL,
 		"what the service is doing, did last and will do next" },
-	[VERB_WHY] = { "--why", "CONTENT", 1, 1, NULL, true,
+	[VERB_WHY] = { "--why", "CONTENT", 1, 1, NULL,
 		"the recorded reasons of the last decision about it" },
-	[VERB_HISTORY] = { "--history", "", 0, 0, NULL, true,
+	[VERB_HISTORY] = { "--history", "", 0, 0, NULL,
 		"transfers: when, from where, how many bytes, result" },
+	[VERB_POLL] = { "--poll", "", 0, 0, NULL,
+		"have the running service poll policy now" },
+	[VERB_STOP] = { "--stop", "CONTENT", 1, 1, NULL,
+		"stop the service's download of it; the next try goes on from "
+		"there" },
 	[VERB_CACHE] = { "--cache", "list|verify|trim|remove [CONTENT]", 1, 2,
-		cache_actions, false,
+		cache_actions,
 		"look after the cache; remove wants a CONTENT" },
-	[VERB_CHECK_CONFIG] = { "--check-config", "", 0, 0, NULL, false,
+	[VERB_CHECK_CONFIG] = { "--check-config", "", 0, 0, NULL,
 		"read settings and policy; print every problem, and where each "
 		"value comes from" },
-	[VERB_VERSION] = { "--version", "", 0, 0, NULL, false,
+	[VERB_VERSION] = { "--version", "", 0, 0, NULL,
 		"print the version" },
-	[VERB_HELP] = { "--help", "[completion]", 0, 1, help_topics, false,
+	[VERB_HELP] = { "--help", "[completion]", 0, 1, help_topics,
 		"print this; or a completion script for bash" },
 };
 
@@ -113,7 +117,7 @@ static const struct option table[] = {
 	  "revocation lists (PEM); the whole chain is held against them" },
 	{ "--at", "TIME", TEXT, FIELD(at), BIT(CHECK_CHAIN),
 	  "judge as of TIME: seconds since 1970, or RFC 3339" },
-	{ "--json", NULL, FLAG, FIELD(json), ALL,
+	{ "--json", NULL, FLAG, FIELD(json), ALL & ~BIT(DAEMON),
 	  "one JSON object on standard output, nothing else there" },
 	{ "--progress", "auto|bar|plain|json|none", PROGRESS, 0,
 	  BIT(DOWNLOAD) | BIT(ONCE), "how progress shows on standard error" },
@@ -128,9 +132,9 @@ const char *options_word(enum options_verb verb)
 	return (size_t)verb < COUNT(verbs) ? verbs[verb].word : "";
 }
 
-bool options_is_service(enum options_verb verb)
+const char *options_progress_word(enum options_progress progress)
 {
-	return (size_t)verb < COUNT(verbs) && verbs[verb].is_service;
+	return progress_words[progress];
 }
 
 /* --- the nearest word ----------------------------------------------------- */
@@ -325,9 +329,9 @@ static enum err_code misplaced(const struct option *row, const struct verb *v,
 {
 	autobuf all = { .max = 400 };
 	for (size_t i = 1; i < COUNT(verbs); i++)
-		if ((row->verbs & 1u << i) && !verbs[i].is_service)
+		if (row->verbs & 1u << i)
 			buf_print(&all, "%s%s", all.len ? ", " : "", verbs[i].word);
-	if (row->verbs == ALL) /* too many to name them */
+	if ((row->verbs | BIT(DAEMON)) == ALL) /* too many to name them */
 		return err_set(e, ERR_USAGE, "%s does not go with %s", row->word,
 			       v->word);
 	return err_set(e, ERR_USAGE, "%s does not go with %s (but with %s)",
@@ -432,13 +436,11 @@ static void wrap(struct buf *out, size_t column, const char *what)
 }
 
 static void help_row(struct buf *out, const char *word, const char *argument,
-		     const char *what, const char *note)
+		     const char *what)
 {
-	autobuf all = { 0 };
 	size_t before = out->len;
 	buf_print(out, "  %s%s%s", word, argument[0] ? " " : "", argument);
-	buf_print(&all, "%s%s", what, note);
-	wrap(out, out->len - before, all.at ? all.at : what);
+	wrap(out, out->len - before, what);
 }
 
 void options_help(struct buf *out)
@@ -448,13 +450,11 @@ void options_help(struct buf *out)
 		      "Manager estates.\n\n"
 		      "Exactly one verb:\n");
 	for (size_t i = 1; i < COUNT(verbs); i++)
-		help_row(out, verbs[i].word, verbs[i].arguments, verbs[i].what,
-			 verbs[i].is_service ? " (not in this version)" : "");
+		help_row(out, verbs[i].word, verbs[i].arguments, verbs[i].what);
 	buf_text(out, "\nOptions:\n");
 	for (size_t i = 0; i < COUNT(table); i++)
 		help_row(out, table[i].word,
-			 table[i].argument ? table[i].argument : "", table[i].what,
-			 "");
+			 table[i].argument ? table[i].argument : "", table[i].what);
 	buf_text(out,
 		 "\nCONTENT is a content id as Configuration Manager writes it\n"
 		 "(ABC00042, Content_GUID, GUID), optionally with .VERSION behind.\n\n"
@@ -492,7 +492,7 @@ void options_completion(struct buf *out)
 		      "\tesac\n"
 		      "\tCOMPREPLY=($(compgen -W \"");
 	for (size_t i = 1; i < COUNT(verbs); i++)
-		buf_print(out, "%s ", verbs[i].is_service ? "" : verbs[i].word);
+		buf_print(out, "%s ", verbs[i].word);
 	for (size_t i = 0; i < COUNT(table); i++)
 		buf_print(out, "%s ", table[i].word);
 	buf_text(out, "\" -- \"$cur\"))\n}\ncomplete -F _agent agent\n");

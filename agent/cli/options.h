@@ -16,8 +16,8 @@ enum options_verb {
 	VERB_NONE,
 	VERB_DOWNLOAD, VERB_LOCATE, VERB_RESOLVE, VERB_VERIFY_SERVER,
 	VERB_CHECK_CHAIN, VERB_DIAGNOSE, VERB_REPLAY, VERB_DAEMON, VERB_ONCE,
-	VERB_STATUS, VERB_WHY, VERB_HISTORY, VERB_CACHE, VERB_CHECK_CONFIG,
-	VERB_VERSION, VERB_HELP,
+	VERB_STATUS, VERB_WHY, VERB_HISTORY, VERB_POLL, VERB_STOP, VERB_CACHE,
+	VERB_CHECK_CONFIG, VERB_VERSION, VERB_HELP,
 };
 
 enum options_progress {
@@ -48,8 +48,8 @@ void options_free(struct options *o);
 
 /* "--download": as the command line has it; "" for VERB_NONE. */
 const char *options_word(enum options_verb verb);
-/* Part of the service, which this version does not have. */
-bool options_is_service(enum options_verb verb);
+/* "bar": as --progress has it. */
+const char *options_progress_word(enum options_progress progress);
 
 void options_help(struct buf *out);       /* --help */
 void options_completion(struct buf *out); /* --help=completion: for bash */

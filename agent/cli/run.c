@@ -1,8 +1,12 @@
 #include "agent/cli/run.h"
 
+#include "agent/cli/become.h"
 #include "agent/cli/show.h"
 #include "agent/cli/verbs.h"
+#include "agent/cli/verbs_service.h"
 #include "agent/keeper/ask.h"
+#include "agent/keeper/child.h"
+#include "agent/keeper/poll.h"
 #include "common/clock.h"
 #include "common/fs.h"
 #include "common/log.h"
@@ -15,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #ifndef AGENT_VERSION
@@ -31,6 +34,8 @@ enum {
 	NEEDS_POLICY = 1 << 2,
 	/* It writes log files. The others only ask, and leave nothing behind. */
 	NEEDS_LOG = 1 << 3,
+	/* It looks into the agent's own folders, or works on them. */
+	NEEDS_FOLDERS = 1 << 4,
 };
 
 static const struct {
@@ -38,15 +43,23 @@ static const struct {
 	unsigned needs;
 } verbs[] = {
 	[VERB_DOWNLOAD] = { verbs_download,
-			    NEEDS_CONTENT | NEEDS_POLICY | NEEDS_LOG },
+			    NEEDS_CONTENT | NEEDS_POLICY | NEEDS_LOG | NEEDS_FOLDERS },
 	[VERB_LOCATE] = { verbs_locate,
-			  NEEDS_CONTENT | NEEDS_POLICY | NEEDS_LOG },
-	[VERB_DIAGNOSE] = { verbs_diagnose, NEEDS_CONTENT | NEEDS_POLICY },
+			  NEEDS_CONTENT | NEEDS_POLICY | NEEDS_LOG | NEEDS_FOLDERS },
+	[VERB_DIAGNOSE] = { verbs_diagnose,
+			    NEEDS_CONTENT | NEEDS_POLICY | NEEDS_FOLDERS },
 	[VERB_REPLAY] = { verbs_locate, 0 },
 	[VERB_RESOLVE] = { verbs_walk, NEEDS_TARGET },
 	[VERB_VERIFY_SERVER] = { verbs_walk, NEEDS_TARGET },
 	[VERB_CHECK_CHAIN] = { verbs_check_chain, 0 },
-	[VERB_CACHE] = { verbs_cache, NEEDS_LOG },
+	[VERB_DAEMON] = { verbs_daemon, NEEDS_LOG | NEEDS_FOLDERS },
+	[VERB_ONCE] = { verbs_once, NEEDS_LOG | NEEDS_FOLDERS },
+	[VERB_STATUS] = { verbs_status, NEEDS_FOLDERS },
+	[VERB_WHY] = { verbs_status, NEEDS_CONTENT | NEEDS_FOLDERS },
+	[VERB_HISTORY] = { verbs_status, NEEDS_FOLDERS },
+	[VERB_POLL] = { verbs_poll, 0 },
+	[VERB_STOP] = { verbs_stop, NEEDS_CONTENT },
+	[VERB_CACHE] = { verbs_cache, NEEDS_LOG | NEEDS_FOLDERS },
 	[VERB_CHECK_CONFIG] = { verbs_check_config, NEEDS_POLICY },
 	[VERB_HELP] = { NULL, 0 },
 };
@@ -111,6 +124,8 @@ static const char *content_of(const struct options *o)
 {
 	if (verbs[o->verb].needs & NEEDS_CONTENT)
 		return o->object;
+	if (o->verb == VERB_STATUS)
+		return o->object;
 	return o->verb == VERB_REPLAY || o->verb == VERB_CACHE ? o->second : NULL;
 }
 
@@ -137,7 +152,8 @@ static enum err_code read_words(struct verbs_run *r, struct err *e)
 
 /* --- settings, log, policy ------------------------------------------------ */
 
-static enum err_code load_settings(struct verbs_run *r, struct err *e)
+static enum err_code load_settings(const struct verbs_run *r, struct settings *out,
+				   struct buf *problems, struct err *e)
 {
 	const struct options *o = &r->options;
 	struct settings_input in = {
@@ -147,7 +163,7 @@ static enum err_code load_settings(struct verbs_run *r, struct err *e)
 		.override_count = o->set_count,
 		.environment = environment,
 	};
-	return settings_load(&in, &r->settings, &r->problems, e);
+	return settings_load(&in, out, problems, e);
 }
 
 /* Did the administrator set it, or is it what we are born with? */
@@ -158,27 +174,40 @@ static bool is_default(const struct settings *s, const char *section,
 	return i < s->origin_count && strcmp(s->origins[i], "default") == 0;
 }
 
-static void open_log(const struct verbs_run *r, int *log_fd)
+static int log_fd = -1; /* the folder of the log files, while there are some */
+
+static void close_log(void)
+{
+	log_close();
+	own_close(&log_fd);
+	log_fd = -1;
+}
+
+static void open_log(const struct verbs_run *r, const struct settings *s)
 {
 	const struct options *o = &r->options;
-	const char *folder = r->settings.log_directory;
+	const char *folder = s->log_directory;
+	/* The journal has what the service does; a person has asked for a result. */
+	bool is_daemon = o->verb == VERB_DAEMON;
 	struct err e = { 0 };
 	struct log_options log = {
 		.stderr_level = o->quiet   ? LOG_ERROR :
 				o->verbose ? LOG_DEBUG :
+				is_daemon  ? LOG_INFO :
 					     LOG_WARNING,
-		.file_level = (enum log_level)r->settings.log_level,
-		.colour = may_colour(STDERR_FILENO),
+		.file_level = (enum log_level)s->log_level,
+		.colour = !is_daemon && may_colour(STDERR_FILENO),
 		.dir_fd = -1,
 	};
+	close_log();
 	log_open(&log);
 	if (!(verbs[o->verb].needs & NEEDS_LOG) || folder == NULL || !folder[0])
 		return;
-	log.dir_fd = *log_fd = fs_open_root(folder, LOG_MODE, &e);
+	log.dir_fd = log_fd = fs_open_root(folder, LOG_MODE, &e);
 	if (log.dir_fd >= 0)
 		log_open(&log);
 	/* An ordinary user cannot write to /var/log, and need not hear it. */
-	else if (is_default(&r->settings, "log", "directory") && geteuid() != 0)
+	else if (is_default(s, "log", "directory") && geteuid() != 0)
 		log_debug("agent", "no log files: %s", e.text);
 	else
 		log_warning("agent", "no log files: %s", e.text);
@@ -199,18 +228,9 @@ static enum err_code load_policy(struct verbs_run *r, struct err *e)
 	r->policy_source = named ? named : r->settings.policy_source;
 	if (r->policy_source == NULL)
 		return ERR_OK; /* no memory for settings */
-	struct stat st;
-	bool is_folder = stat(r->policy_source, &st) == 0 && S_ISDIR(st.st_mode);
-	if (r->settings.policy_signer && r->settings.policy_signer[0] && !is_folder)
-		return err_set(e, ERR_POLICY,
-			       "%s: [policy] signer asks for a signed policy, and "
-			       "this version cannot check signatures; a folder that "
-			       "only root can write to needs none",
-			       r->policy_source);
-	return deployment_load(r->policy_source,
-			       named || !is_default(&r->settings, "policy",
-						    "source"),
-			       &r->policy, &r->problems, e);
+	return poll_load(&r->settings, r->policy_source,
+			 named || !is_default(&r->settings, "policy", "source"),
+			 &r->policy, &r->problems, e);
 }
 
 /* All problems, each a line as compilers write it. */
@@ -232,14 +252,22 @@ static void tell_problems(const struct verbs_run *r)
 
 /* --- all together --------------------------------------------------------- */
 
-static void prepare(struct verbs_run *r, int *log_fd)
+static void prepare(struct verbs_run *r)
 {
-	if (signals_open(&r->e) != ERR_OK || sandbox_enter_keeper(&r->e) != ERR_OK)
+	/* A child of the service has begun all that already. */
+	if (r->tell_service == NULL && (signals_open(&r->e) != ERR_OK ||
+					sandbox_enter_keeper(&r->e) != ERR_OK))
 		return;
 	/* What went well may have left a word behind in e. */
-	if (load_settings(r, &r->e) == ERR_OK)
+	if (load_settings(r, &r->settings, &r->problems, &r->e) == ERR_OK)
 		r->e = (struct err){ 0 };
-	open_log(r, log_fd);
+	r->policy_must_exist = r->options.policy ||
+			       !is_default(&r->settings, "policy", "source");
+	/* With --to it is root's folder that is worked on. */
+	if ((verbs[r->options.verb].needs & NEEDS_FOLDERS) && !r->options.to &&
+	    become_owner(r->settings.state_directory, &r->e) != ERR_OK)
+		return;
+	open_log(r, &r->settings);
 	/* --check-config wants all problems of one run. */
 	bool is_check = r->options.verb == VERB_CHECK_CONFIG;
 	if (!needs_policy(&r->options) || (r->e.code != ERR_OK && !is_check))
@@ -259,19 +287,15 @@ static void print_text(void (*write)(struct buf *out))
 static void run_verb(struct verbs_run *r)
 {
 	const struct options *o = &r->options;
-	autofd log_fd = -1;
 	if (o->verb == VERB_VERSION) {
 		puts("agent " AGENT_VERSION);
 	} else if (o->verb == VERB_HELP) {
 		print_text(o->object ? options_completion : options_help);
-	} else if (options_is_service(o->verb)) {
-		err_set(&r->e, ERR_USAGE, "this verb belongs to the service, which "
-			"is not part of this version");
 	} else if (read_words(r, &r->e) == ERR_OK) {
-		prepare(r, &log_fd);
+		prepare(r);
 		verbs[o->verb].run(r);
 		tell_problems(r);
-		log_close();
+		close_log();
 	}
 }
 
@@ -283,23 +307,84 @@ static void check_output(struct err *e)
 		err_set(e, ERR_INTERNAL, "cannot write to standard output: %m");
 }
 
-int run_cli(int argc, char **argv)
+/* Everything behind the parsing of the words. Frees r. */
+static int run_parsed(struct verbs_run *r)
 {
-	struct verbs_run r = { 0 };
+	bool is_parsed = r->e.code == ERR_OK;
 	struct show_style style = { .colour_out = may_colour(STDOUT_FILENO),
 				    .colour_err = may_colour(STDERR_FILENO) };
-	bool is_parsed = options_parse(argc, argv, &r.options, &r.e) == ERR_OK;
-	style.is_quiet = r.options.quiet;
+	style.is_quiet = r->options.quiet;
 	show_open(&style);
 	if (is_parsed)
-		run_verb(&r);
-	check_output(&r.e);
-	show_error(is_parsed ? options_word(r.options.verb) : NULL,
-		   is_parsed ? r.options.object : NULL, &r.e);
-	int status = err_exit(r.e.code);
-	deployment_list_free(&r.policy);
-	settings_free(&r.settings);
-	buf_free(&r.problems);
-	options_free(&r.options);
+		run_verb(r);
+	check_output(&r->e);
+	show_error(is_parsed ? options_word(r->options.verb) : NULL,
+		   is_parsed ? r->options.object : NULL, &r->e);
+	int status = r->is_done && r->e.code == ERR_OK ? r->status :
+							 err_exit(r->e.code);
+	deployment_list_free(&r->policy);
+	settings_free(&r->settings);
+	buf_free(&r->problems);
+	options_free(&r->options);
 	return status;
+}
+
+/* --- a download that was handed to the service ---------------------------- */
+
+/* What the asker may say to a service that goes by its own settings. */
+static enum err_code check_handed(const struct options *o, struct err *e)
+{
+	if (o->verb != VERB_DOWNLOAD || o->config || o->policy || o->set_count ||
+	    o->to || o->allow_unverified || o->dry_run)
+		return err_set(e, ERR_USAGE, "the service downloads into its own "
+			       "cache, by its own settings and policy");
+	return ERR_OK;
+}
+
+static enum err_code take_settings(struct options *o, const struct options *service,
+				   struct err *e)
+{
+	o->config = service->config;
+	o->policy = service->policy;
+	if (service->set_count == 0)
+		return ERR_OK;
+	o->sets = calloc(service->set_count, sizeof(*o->sets));
+	if (o->sets == NULL)
+		return err_set(e, ERR_NOMEM, "no memory for --set");
+	memcpy(o->sets, service->sets, service->set_count * sizeof(*o->sets));
+	o->set_count = service->set_count;
+	return ERR_OK;
+}
+
+static const struct verbs_host host;
+
+static int run_handed(const struct verbs_run *service, int argc, char **argv)
+{
+	static char program[] = "agent";
+	struct verbs_run r = { .host = &host, .tell_service = child_report };
+	autofree char **words = calloc((size_t)argc + 2, sizeof(*words));
+	if (words == NULL)
+		return err_exit(ERR_NOMEM);
+	words[0] = program;
+	memcpy(words + 1, argv, (size_t)argc * sizeof(*words));
+	if (options_parse(argc + 1, words, &r.options, &r.e) == ERR_OK &&
+	    check_handed(&r.options, &r.e) == ERR_OK &&
+	    take_settings(&r.options, &service->options, &r.e) == ERR_OK)
+		r.e = (struct err){ 0 };
+	return run_parsed(&r);
+}
+
+static const struct verbs_host host = {
+	.environment = environment,
+	.load = load_settings,
+	.open_log = open_log,
+	.run_handed = run_handed,
+};
+
+int run_cli(int argc, char **argv)
+{
+	struct verbs_run r = { .host = &host };
+	if (options_parse(argc, argv, &r.options, &r.e) == ERR_OK)
+		r.e = (struct err){ 0 };
+	return run_parsed(&r);
 }

@@ -21,15 +21,25 @@ void show_open(const struct show_style *wanted)
 
 /* --- words and figures ---------------------------------------------------- */
 
-#define RED "\033[1;31m"
-#define GREEN "\033[32m"
-#define BOLD "\033[1m"
-#define PLAIN "\033[0m"
+#define RED SHOW_RED
+#define GREEN SHOW_GREEN
+#define BOLD SHOW_BOLD
+#define PLAIN SHOW_PLAIN
 
 /* A colour, or nothing where nobody can see it. */
 static const char *out(const char *colour)
 {
 	return style.colour_out ? colour : "";
+}
+
+const char *show_colour(const char *colour)
+{
+	return out(colour);
+}
+
+bool show_is_quiet(void)
+{
+	return style.is_quiet;
 }
 
 static const char *err(const char *colour)

@@ -17,6 +17,15 @@ struct show_style {
 	bool colour_out, colour_err; /* a terminal that may */
 };
 void show_open(const struct show_style *style);
+bool show_is_quiet(void);
+
+/* For modules that show more: a colour of standard output, or "" where nobody can
+ * see it. */
+#define SHOW_RED "\033[1;31m"
+#define SHOW_GREEN "\033[32m"
+#define SHOW_BOLD "\033[1m"
+#define SHOW_PLAIN "\033[0m"
+const char *show_colour(const char *colour);
 
 void show_download(const struct job_report *r, const struct err *e, bool json);
 void show_locate(const struct job_report *r, bool cloud_allowed,

@@ -1,32 +1,14 @@
 #include "agent/cli/show_json.h"
 
 #include "agent/cli/words.h"
-#include "common/clock.h"
+#include "common/jsonout.h"
 #include "common/log.h"
 #include "common/own.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 /* --- values --------------------------------------------------------------- */
-
-/*
- * jansson's setters take NULL for "no memory" and answer -1: objects lack the
- * field then, and say() finds nothing worse. Every text goes through here, so
- * that it is valid UTF-8 without control characters whoever wrote it.
- */
-static json_t *text(const char *value)
-{
-	autofree char *clean = log_clean(value ? value : "");
-	return clean ? json_string(clean) : NULL;
-}
-
-static json_t *span_text(struct span value)
-{
-	autofree char *copy = strndup(value.at ? value.at : "", value.len);
-	return text(copy);
-}
 
 /* Of settings: escaped, not masked. Secrets stand in files, and what looks like
  * one in settings (token_header) is none. */
@@ -37,50 +19,10 @@ static json_t *escaped(struct span value)
 	return json_string(all.at ? all.at : "");
 }
 
-/* null for "". */
-static json_t *text_or_null(const char *value)
-{
-	return value && value[0] ? text(value) : json_null();
-}
-
-static json_t *number(uint64_t value)
-{
-	return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value);
-}
-
-static json_t *moment(int64_t wall_s)
-{
-	char at[CLOCK_RFC3339_SIZE];
-	if (wall_s <= 0)
-		return json_null();
-	clock_rfc3339(wall_s, at);
-	return json_string(at);
-}
-
-/* "sha256:HEX", as --hash and policy write it; null where there is none. */
-static json_t *hash(const char *hex)
-{
-	return hex[0] ? json_sprintf("sha256:%s", hex) : json_null();
-}
-
-static json_t *error(const struct err *e)
-{
-	if (e->code == ERR_OK)
-		return json_null();
-	json_t *o = json_object();
-	json_object_set_new(o, "code", json_string(err_class_name(e->code)));
-	json_object_set_new(o, "exit", json_integer(err_exit(e->code)));
-	json_object_set_new(o, "step", json_string(err_step(e->code)));
-	json_object_set_new(o, "text", text(e->text));
-	json_object_set_new(o, "detail", json_string(err_name(e->code)));
-	json_object_set_new(o, "advice", json_string(err_advice(e->code)));
-	return o;
-}
-
 /* The end of each verb: its error, and out with it. Takes o. */
 static void say(json_t *o, const struct err *e)
 {
-	json_object_set_new(o, "error", error(e));
+	json_object_set_new(o, "error", jsonout_error(e));
 	if (json_dumpf(o, stdout, JSON_COMPACT) != 0)
 		fputs("{}", stdout); /* no memory */
 	fputc('\n', stdout);
@@ -89,8 +31,8 @@ static void say(json_t *o, const struct err *e)
 
 static void set_content(json_t *o, const struct content *c)
 {
-	json_object_set_new(o, "content", text(c->id));
-	json_object_set_new(o, "version", number(c->version));
+	json_object_set_new(o, "content", jsonout_text(c->id));
+	json_object_set_new(o, "version", jsonout_number(c->version));
 }
 
 /* A host without the port that people are shown: the URL has it. */
@@ -112,7 +54,7 @@ static json_t *source(const struct job_attempt *a)
 	json_t *o = json_object();
 	json_object_set_new(o, "kind", json_string(source_kind_name(a->kind)));
 	json_object_set_new(o, "host", host(a->host));
-	json_object_set_new(o, "url", text(a->url));
+	json_object_set_new(o, "url", jsonout_text(a->url));
 	return o;
 }
 
@@ -122,9 +64,10 @@ static json_t *attempts(const struct job_report *r)
 	for (size_t i = 0; i < r->attempt_count; i++) {
 		const struct job_attempt *a = &r->attempts[i];
 		json_t *o = source(a);
-		json_object_set_new(o, "bytes_received", number(a->bytes_received));
+		json_object_set_new(o, "bytes_received",
+				    jsonout_number(a->bytes_received));
 		json_object_set_new(o, "duration_ms", json_integer(a->duration_ms));
-		json_object_set_new(o, "error", error(&a->why));
+		json_object_set_new(o, "error", jsonout_error(&a->why));
 		json_array_append_new(list, o);
 	}
 	return list;
@@ -136,12 +79,12 @@ static void set_asked(json_t *o, const struct ask_location *l)
 	json_t *list = json_array();
 	for (size_t i = 0; i < l->attempt_count; i++) {
 		json_t *one = json_object();
-		json_object_set_new(one, "url", text(l->attempts[i].url));
-		json_object_set_new(one, "error", error(&l->attempts[i].why));
+		json_object_set_new(one, "url", jsonout_text(l->attempts[i].url));
+		json_object_set_new(one, "error", jsonout_error(&l->attempts[i].why));
 		json_array_append_new(list, one);
 	}
 	json_object_set_new(o, "management_point",
-			    text_or_null(l->management_point));
+			    jsonout_text_or_null(l->management_point));
 	json_object_set_new(o, "management_point_attempts", list);
 }
 
@@ -152,14 +95,14 @@ static json_t *locations(const struct job_report *r)
 		const struct choose_item *c = &r->chosen.items[i];
 		const struct source *s = &r->location.sources.items[c->source];
 		json_t *o = json_object();
-		json_object_set_new(o, "rank", number(c->rank));
+		json_object_set_new(o, "rank", jsonout_number(c->rank));
 		json_object_set_new(o, "kind",
 				    json_string(source_kind_name(c->kind)));
 		json_object_set_new(o, "host", host(c->host));
-		json_object_set_new(o, "url", text(s->url));
-		json_object_set_new(o, "locality", text(s->locality));
+		json_object_set_new(o, "url", jsonout_text(s->url));
+		json_object_set_new(o, "locality", jsonout_text(s->locality));
 		json_object_set_new(o, "usable", json_boolean(c->usable));
-		json_object_set_new(o, "reason", text(c->reason));
+		json_object_set_new(o, "reason", jsonout_text(c->reason));
 		json_array_append_new(list, o);
 	}
 	return list;
@@ -170,12 +113,15 @@ void show_json_download(const struct job_report *r, const struct err *e)
 	json_t *o = json_object();
 	set_content(o, &r->content);
 	json_object_set_new(o, "result", json_string(words_result(r->result)));
-	json_object_set_new(o, "hash", hash(r->hash));
-	json_object_set_new(o, "path", text_or_null(r->path));
-	json_object_set_new(o, "files", number(r->figures.files));
-	json_object_set_new(o, "bytes_total", number(r->figures.bytes_total));
-	json_object_set_new(o, "bytes_received", number(r->figures.bytes_received));
-	json_object_set_new(o, "bytes_resumed", number(r->figures.bytes_resumed));
+	json_object_set_new(o, "hash", jsonout_hash(r->hash));
+	json_object_set_new(o, "path", jsonout_text_or_null(r->path));
+	json_object_set_new(o, "files", jsonout_number(r->figures.files));
+	json_object_set_new(o, "bytes_total",
+			    jsonout_number(r->figures.bytes_total));
+	json_object_set_new(o, "bytes_received",
+			    jsonout_number(r->figures.bytes_received));
+	json_object_set_new(o, "bytes_resumed",
+			    jsonout_number(r->figures.bytes_resumed));
 	json_object_set_new(o, "duration_ms", json_integer(r->duration_ms));
 	bool is_there = r->delivered >= 0 &&
 			(size_t)r->delivered < r->attempt_count;
@@ -196,7 +142,7 @@ void show_json_locate(const struct job_report *r, bool cloud_allowed,
 	json_object_set_new(o, "cloud_allowed", json_boolean(cloud_allowed));
 	json_object_set_new(o, "locations", locations(r));
 	set_asked(o, &r->location);
-	json_object_set_new(o, "site_hash", text_or_null(r->location.hash));
+	json_object_set_new(o, "site_hash", jsonout_text_or_null(r->location.hash));
 	say(o, e);
 }
 
@@ -208,11 +154,11 @@ static json_t *hops(const struct ask_walk *w)
 	for (unsigned i = 0; i < w->hop_count; i++) {
 		const struct ask_hop *h = &w->hops[i];
 		json_t *o = json_object();
-		json_object_set_new(o, "owner", text(h->owner));
-		json_object_set_new(o, "target", text(h->target));
-		json_object_set_new(o, "ttl_s", number(h->ttl_s));
-		json_object_set_new(o, "server", text(h->server));
-		json_object_set_new(o, "duration_ms", number(h->duration_ms));
+		json_object_set_new(o, "owner", jsonout_text(h->owner));
+		json_object_set_new(o, "target", jsonout_text(h->target));
+		json_object_set_new(o, "ttl_s", jsonout_number(h->ttl_s));
+		json_object_set_new(o, "server", jsonout_text(h->server));
+		json_object_set_new(o, "duration_ms", jsonout_number(h->duration_ms));
 		json_array_append_new(list, o);
 	}
 	return list;
@@ -223,8 +169,8 @@ static json_t *addresses(const struct ask_walk *w)
 	json_t *list = json_array();
 	for (unsigned i = 0; i < w->address_count; i++) {
 		json_t *o = json_object();
-		json_object_set_new(o, "address", text(w->addresses[i].text));
-		json_object_set_new(o, "ttl_s", number(w->addresses[i].ttl_s));
+		json_object_set_new(o, "address", jsonout_text(w->addresses[i].text));
+		json_object_set_new(o, "ttl_s", jsonout_number(w->addresses[i].ttl_s));
 		json_array_append_new(list, o);
 	}
 	return list;
@@ -236,13 +182,13 @@ static json_t *certificate(const struct ask_certificate *c)
 	struct span rest = span_of(c->names), name;
 	while (span_split(&rest, '\n', &name))
 		if (name.len)
-			json_array_append_new(names, span_text(name));
-	json_object_set_new(o, "subject", text(c->subject));
-	json_object_set_new(o, "issuer", text(c->issuer));
-	json_object_set_new(o, "not_before", text(c->not_before));
-	json_object_set_new(o, "not_after", text(c->not_after));
+			json_array_append_new(names, jsonout_span(name));
+	json_object_set_new(o, "subject", jsonout_text(c->subject));
+	json_object_set_new(o, "issuer", jsonout_text(c->issuer));
+	json_object_set_new(o, "not_before", jsonout_text(c->not_before));
+	json_object_set_new(o, "not_after", jsonout_text(c->not_after));
 	json_object_set_new(o, "names", names);
-	json_object_set_new(o, "problem", text_or_null(c->problem));
+	json_object_set_new(o, "problem", jsonout_text_or_null(c->problem));
 	return o;
 }
 
@@ -253,11 +199,11 @@ static json_t *tls(const struct ask_walk *w)
 	json_t *o = json_object(), *chain = json_array();
 	for (unsigned i = 0; i < w->chain_count; i++)
 		json_array_append_new(chain, certificate(&w->chain[i]));
-	json_object_set_new(o, "version", text_or_null(w->tls_version));
-	json_object_set_new(o, "name_checked", text(w->name_checked));
+	json_object_set_new(o, "version", jsonout_text_or_null(w->tls_version));
+	json_object_set_new(o, "name_checked", jsonout_text(w->name_checked));
 	json_object_set_new(o, "verified", json_boolean(w->is_verified));
-	json_object_set_new(o, "address", text_or_null(w->peer));
-	json_object_set_new(o, "connect_ms", number(w->connect_ms));
+	json_object_set_new(o, "address", jsonout_text_or_null(w->peer));
+	json_object_set_new(o, "connect_ms", jsonout_number(w->connect_ms));
 	json_object_set_new(o, "chain", chain);
 	return o;
 }
@@ -266,10 +212,10 @@ void show_json_walk(const struct ask_walk *w, bool with_tls,
 		    const struct err *e)
 {
 	json_t *o = json_object();
-	json_object_set_new(o, "name", text(w->name));
-	json_object_set_new(o, "port", number(w->port));
+	json_object_set_new(o, "name", jsonout_text(w->name));
+	json_object_set_new(o, "port", jsonout_number(w->port));
 	json_object_set_new(o, "hops", hops(w));
-	json_object_set_new(o, "canonical", text(w->canonical));
+	json_object_set_new(o, "canonical", jsonout_text(w->canonical));
 	json_object_set_new(o, "addresses", addresses(w));
 	if (with_tls)
 		json_object_set_new(o, "tls", tls(w));
@@ -285,18 +231,18 @@ void show_json_diagnose(const struct job_report *r, const char *verdict,
 	for (size_t i = 0; i < r->step_count; i++) {
 		const struct job_step *s = &r->steps[i];
 		json_t *step = json_object();
-		json_object_set_new(step, "number", number(i + 1));
-		json_object_set_new(step, "step", text(s->step));
-		json_object_set_new(step, "source", text_or_null(s->source));
+		json_object_set_new(step, "number", jsonout_number(i + 1));
+		json_object_set_new(step, "step", jsonout_text(s->step));
+		json_object_set_new(step, "source", jsonout_text_or_null(s->source));
 		json_object_set_new(step, "ok", json_boolean(s->ok));
-		json_object_set_new(step, "detail", text(s->detail));
+		json_object_set_new(step, "detail", jsonout_text(s->detail));
 		json_object_set_new(step, "duration_ms",
 				    json_integer(s->duration_ms));
 		json_array_append_new(list, step);
 	}
 	set_content(o, &r->content);
 	json_object_set_new(o, "steps", list);
-	json_object_set_new(o, "verdict", text(verdict));
+	json_object_set_new(o, "verdict", jsonout_text(verdict));
 	say(o, e);
 }
 
@@ -311,10 +257,10 @@ void show_json_cache(const struct cache_item *items, char *const *problems,
 		const struct cache_item *c = &items[i];
 		json_t *one = json_object();
 		set_content(one, &c->content);
-		json_object_set_new(one, "hash", hash(c->hash));
-		json_object_set_new(one, "files", number(c->files));
-		json_object_set_new(one, "bytes", number(c->bytes));
-		json_object_set_new(one, "last_used", moment(c->last_used_s));
+		json_object_set_new(one, "hash", jsonout_hash(c->hash));
+		json_object_set_new(one, "files", jsonout_number(c->files));
+		json_object_set_new(one, "bytes", jsonout_number(c->bytes));
+		json_object_set_new(one, "last_used", jsonout_moment(c->last_used_s));
 		json_object_set_new(one, "partial", json_boolean(c->is_partial));
 		json_object_set_new(one, "in_use", json_boolean(c->is_in_use));
 		if (problems) {
@@ -323,13 +269,13 @@ void show_json_cache(const struct cache_item *items, char *const *problems,
 					    json_boolean(!problems[i][0]) :
 					    json_null());
 			json_object_set_new(one, "problem",
-					    text_or_null(problems[i]));
+					    jsonout_text_or_null(problems[i]));
 		}
 		json_array_append_new(list, one);
 		bytes += c->bytes;
 	}
 	json_object_set_new(o, "contents", list);
-	json_object_set_new(o, "bytes_total", number(bytes));
+	json_object_set_new(o, "bytes_total", jsonout_number(bytes));
 	say(o, e);
 }
 
@@ -337,9 +283,9 @@ void show_json_cache_change(const char *verb, unsigned removed, uint64_t bytes,
 			    const struct err *e)
 {
 	json_t *o = json_object();
-	json_object_set_new(o, "action", text(verb));
-	json_object_set_new(o, "removed", number(removed));
-	json_object_set_new(o, "bytes", number(bytes));
+	json_object_set_new(o, "action", jsonout_text(verb));
+	json_object_set_new(o, "removed", jsonout_number(removed));
+	json_object_set_new(o, "bytes", jsonout_number(bytes));
 	say(o, e);
 }
 
@@ -369,18 +315,18 @@ static json_t *setting(struct span line)
 static json_t *deployment(const struct deployment *d)
 {
 	json_t *o = json_object();
-	json_object_set_new(o, "file", text(d->path));
-	json_object_set_new(o, "id", text(d->id));
-	json_object_set_new(o, "name", text(d->name));
+	json_object_set_new(o, "file", jsonout_text(d->path));
+	json_object_set_new(o, "id", jsonout_text(d->id));
+	json_object_set_new(o, "name", jsonout_text(d->name));
 	set_content(o, &d->content);
 	json_object_set_new(o, "purpose",
 			    json_string(d->is_required ? "required" : "available"));
-	json_object_set_new(o, "available", moment(d->available_s));
-	json_object_set_new(o, "deadline", moment(d->deadline_s));
-	json_object_set_new(o, "hash", hash(d->hash));
+	json_object_set_new(o, "available", jsonout_moment(d->available_s));
+	json_object_set_new(o, "deadline", jsonout_moment(d->deadline_s));
+	json_object_set_new(o, "hash", jsonout_hash(d->hash));
 	json_object_set_new(o, "size", d->size == DEPLOYMENT_SIZE_UNKNOWN ?
-			    json_null() : number(d->size));
-	json_object_set_new(o, "files", number(d->files.count));
+			    json_null() : jsonout_number(d->size));
+	json_object_set_new(o, "files", jsonout_number(d->files.count));
 	json_object_set_new(o, "cloud", json_string(words_cloud(d->cloud)));
 	return o;
 }
@@ -397,14 +343,14 @@ void show_json_config(const struct settings *s, const char *policy,
 	for (rest = buf_as_span(&all); span_split(&rest, '\n', &line);)
 		json_array_append_new(list, setting(line));
 	json_object_set_new(o, "settings", list);
-	json_object_set_new(o, "policy", text_or_null(policy));
+	json_object_set_new(o, "policy", jsonout_text_or_null(policy));
 	list = json_array();
 	for (size_t i = 0; i < deployments->count; i++)
 		json_array_append_new(list, deployment(&deployments->items[i]));
 	json_object_set_new(o, "deployments", list);
 	list = json_array();
 	for (rest = problems; span_split(&rest, '\n', &line);)
-		json_array_append_new(list, span_text(line));
+		json_array_append_new(list, jsonout_span(line));
 	json_object_set_new(o, "problems", list);
 	say(o, e);
 }

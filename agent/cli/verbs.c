@@ -1,10 +1,13 @@
 #include "agent/cli/verbs.h"
 
+#include "agent/cli/client.h"
+#include "agent/cli/handover.h"
 #include "agent/cli/progress.h"
 #include "agent/cli/show.h"
 #include "agent/cli/words.h"
 #include "agent/keeper/diagnose.h"
 #include "agent/keeper/job.h"
+#include "agent/keeper/task.h"
 #include "common/own.h"
 #include "common/signals.h"
 
@@ -43,17 +46,36 @@ static struct job_request request_of(const struct verbs_run *r)
 	};
 }
 
+struct listeners {
+	struct progress *terminal;
+	void (*service)(void *unused, const struct job_progress *p); /* NULL */
+};
+
+static void tell_progress(void *arg, const struct job_progress *p)
+{
+	struct listeners *l = arg;
+	progress_show(l->terminal, p);
+	if (l->service)
+		l->service(NULL, p);
+}
+
 void verbs_download(struct verbs_run *r)
 {
 	const struct options *o = &r->options;
+	if (r->e.code == ERR_OK && r->tell_service == NULL)
+		r->is_done = handover_download(o, &r->settings, &r->content,
+					       &r->status, &r->e);
+	if (r->is_done)
+		return;
 	struct job_report report = { .content = r->content, .delivered = -1 };
 	struct job_request request = request_of(r);
 	if (r->e.code == ERR_OK) {
-		struct progress *progress = progress_open(o->progress, o->quiet);
-		request.on_progress = progress_show;
-		request.arg = progress;
-		settle(r, job_download(&request, &report, &r->e));
-		progress_close(progress);
+		struct listeners l = { progress_open(o->progress, o->quiet),
+				       r->tell_service };
+		request.on_progress = tell_progress;
+		request.arg = &l;
+		settle(r, task_run(&request, "hand", &report, &r->e));
+		progress_close(l.terminal);
 	}
 	if (is_shown(r))
 		show_download(&report, &r->e, o->json);
@@ -249,25 +271,44 @@ static void verify_all(struct verbs_run *r, struct stock *s)
 }
 
 /* CONTENT without a version means all its versions. */
+static bool is_meant(const struct verbs_run *r, const struct cache_item *item)
+{
+	return strcasecmp(item->content.id, r->content.id) == 0 &&
+	       (!r->content.has_version ||
+		content_same(&item->content, &r->content));
+}
+
+/* A running service removes it itself: so it knows, and what it may be doing to it
+ * at this moment ends. */
+static enum err_code remove_one(struct verbs_run *r, struct stock *s,
+				const struct content *c, bool by_service)
+{
+	bool is_there;
+	if (by_service)
+		return client_order(r->settings.control_socket, CONTROL_REMOVE, c,
+				    &is_there, &r->e);
+	return cache_remove(s->cache, c, &r->e);
+}
+
 static void remove_all(struct verbs_run *r, struct stock *s, unsigned *removed,
 		       uint64_t *bytes)
 {
 	const char *last = "";
-	for (size_t i = 0; i < s->count && r->e.code == ERR_OK; i++) {
+	bool by_service = handover_is_there(&r->settings, &r->content);
+	for (size_t i = 0; i < s->count; i++) {
 		const struct cache_item *item = &s->items[i];
-		if (strcasecmp(item->content.id, r->content.id) != 0 ||
-		    (r->content.has_version &&
-		     !content_same(&item->content, &r->content)))
+		if (!is_meant(r, item))
 			continue;
 		/* Published and partial are two items of one name. */
 		bool is_gone = strcmp(item->name, last) == 0;
 		if (!is_gone &&
-		    cache_remove(s->cache, &item->content, &r->e) != ERR_OK)
+		    remove_one(r, s, &item->content, by_service) != ERR_OK)
 			return;
 		last = item->name;
 		*removed += !is_gone;
 		*bytes += item->bytes;
 	}
+	settle(r, ERR_OK);
 	if (*removed == 0)
 		err_set(&r->e, ERR_USAGE, "%s is not in the cache",
 			r->options.second);

@@ -36,6 +36,36 @@ const char *words_time(int64_t ms, char out[WORDS_SIZE])
 	return out;
 }
 
+const char *words_away(int64_t at_s, int64_t now_s, char out[WORDS_SIZE])
+{
+	static const struct {
+		int64_t seconds;
+		const char *unit, *less; /* and the next smaller one */
+		int64_t part;
+	} units[] = {
+		{ 86400, "d", "h", 3600 },
+		{ 3600, "h", "min", 60 },
+		{ 60, "min", NULL, 0 },
+		{ 1, "s", NULL, 0 },
+	};
+	bool is_past = at_s < now_s;
+	int64_t s = is_past ? now_s - at_s : at_s - now_s;
+	char text[WORDS_SIZE] = "";
+	for (size_t i = 0; i < sizeof(units) / sizeof(*units) && !text[0]; i++) {
+		if (s < units[i].seconds)
+			continue;
+		int64_t rest = units[i].part ? s % units[i].seconds / units[i].part : 0;
+		int len = snprintf(text, sizeof(text), "%" PRId64 " %s",
+				   s / units[i].seconds, units[i].unit);
+		if (rest)
+			snprintf(text + len, sizeof(text) - (size_t)len,
+				 " %" PRId64 " %s", rest, units[i].less);
+	}
+	snprintf(out, WORDS_SIZE, "%s%.20s%s", !text[0] || is_past ? "" : "in ",
+		 text[0] ? text : "now", text[0] && is_past ? " ago" : "");
+	return out;
+}
+
 const char *words_result(enum job_result result)
 {
 	switch (result) {

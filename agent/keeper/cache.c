@@ -96,12 +96,13 @@ enum err_code cache_hash(struct cache *c, const struct cache_item *item,
 	return ERR_OK;
 }
 
-static void touch(struct cache *c, const char *name)
+#define LONG_AGO_MS 1000 /* older than any use */
+
+static void touch(struct cache *c, const char *name, int64_t at_ms)
 {
 	char listing[SHELF_LISTING_SIZE];
-	int64_t now_ms = clock_wall_ms();
-	struct timespec t = { .tv_sec = now_ms / 1000,
-			      .tv_nsec = now_ms % 1000 * 1000000 };
+	struct timespec t = { .tv_sec = at_ms / 1000,
+			      .tv_nsec = at_ms % 1000 * 1000000 };
 	shelf_listing_name(name, listing);
 	utimensat(c->listing_fd, listing, (struct timespec[]){ t, t },
 		  AT_SYMLINK_NOFOLLOW);
@@ -109,7 +110,14 @@ static void touch(struct cache *c, const char *name)
 
 void cache_touch(struct cache *c, const struct cache_item *item)
 {
-	touch(c, item->name);
+	touch(c, item->name, clock_wall_ms());
+}
+
+void cache_age(struct cache *c, const struct content *content)
+{
+	char name[CONTENT_NAME_SIZE];
+	if (find_published(c, content, name))
+		touch(c, name, LONG_AGO_MS);
 }
 
 /* --- making --------------------------------------------------------------- */
@@ -187,7 +195,7 @@ enum err_code cache_publish(struct cache *c, struct draft *d,
 		unlinkat(c->listing_fd, file, 0);
 	if (rc != ERR_OK)
 		return err_set(e, rc, "publish %s: %s", name, own.text);
-	touch(c, d->to_name);
+	touch(c, d->to_name, clock_wall_ms());
 	return ERR_OK;
 }
 
@@ -215,6 +223,13 @@ enum err_code cache_check_disk(int dir_fd, uint64_t need, uint64_t min_free,
 			     PRIu64 " to stay free, the disk has %" PRIu64
 			     " bytes free", need, min_free, room);
 	return rc;
+}
+
+void cache_keep(struct cache *c, bool (*is_kept)(void *arg, const char *name),
+		void *arg)
+{
+	c->is_kept = is_kept;
+	c->kept_arg = arg;
 }
 
 /* What is to be done, and what was done, in one round of making room. */
@@ -248,9 +263,14 @@ static uint64_t disk_lacks(const struct cache *c, const struct room *m)
 
 /* What may go, in the order in which it goes: published before leftovers, the
  * one we are about to replace before others, then by last use. */
-static bool may_go(const struct room *m, const struct cache_item *item)
+static bool may_go(const struct cache *c, const struct room *m,
+		   const struct cache_item *item)
 {
-	return is_own(m, item) ? !item->is_partial : !item->is_in_use;
+	if (is_own(m, item))
+		return !item->is_partial;
+	bool is_kept = m->need && !item->is_partial && c->is_kept &&
+		       c->is_kept(c->kept_arg, item->name);
+	return !item->is_in_use && !is_kept;
 }
 
 static int by_use(const void *a, const void *b)
@@ -314,7 +334,7 @@ static enum err_code make_room(struct cache *c, struct room *m,
 				  missing(items[i].promised, items[i].bytes);
 		m->used = add(add(m->used, items[i].bytes), coming);
 		m->free = missing(m->free, coming);
-		if (may_go(m, &items[i]))
+		if (may_go(c, m, &items[i]))
 			m->evictable = add(m->evictable, items[i].bytes);
 		else if (is_own(m, &items[i]))
 			own_bytes = add(own_bytes, items[i].bytes);
@@ -334,7 +354,7 @@ static enum err_code make_room(struct cache *c, struct room *m,
 		for (size_t i = 0; rc == ERR_OK && i < count; i++) {
 			if (quota_lacks(c, m) == 0 && disk_lacks(c, m) == 0)
 				return ERR_OK;
-			if (may_go(m, &items[i]) && is_own(m, &items[i]) == !pass)
+			if (may_go(c, m, &items[i]) && is_own(m, &items[i]) == !pass)
 				rc = evict(c, m, &items[i], e);
 		}
 	m->evictable = 0; /* all of it went, or somebody took it up */

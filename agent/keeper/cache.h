@@ -27,6 +27,14 @@ struct cache *cache_open(const char *directory, uint64_t size_bytes,
 void cache_close(struct cache *c); /* NULL is fine */
 
 /*
+ * From now on contents of which is_kept(arg, name) is true are not evicted by
+ * cache_reserve: what policy requires would only come again and push out the next.
+ * NULL = all may go. arg is borrowed until cache_close.
+ */
+void cache_keep(struct cache *c, bool (*is_kept)(void *arg, const char *name),
+		void *arg);
+
+/*
  * Begin or go on with a content: takes the flock on lock/NAME, makes or opens
  * partial/NAME. ERR_LOCKED, at once, when another agent has it.
  */
@@ -44,6 +52,9 @@ enum err_code cache_hash(struct cache *c, const struct cache_item *item,
 
 /* Mark as used now. */
 void cache_touch(struct cache *c, const struct cache_item *item);
+/* The opposite: where room is needed, it is the first to leave. Nothing happens
+ * where it is not published. */
+void cache_age(struct cache *c, const struct content *content);
 
 /*
  * Before a transfer: is there room for `need` more bytes for `name` (which is

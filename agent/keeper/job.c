@@ -317,6 +317,7 @@ static enum err_code try_sources(struct job *j, struct err *e)
 {
 	struct job_report *r = j->report;
 	struct err last = { 0 };
+	unsigned retry_after_s = 0; /* the longest: none is asked before its time */
 	for (size_t i = 0; i < r->chosen.usable; i++) {
 		if (r->chosen.items[i].kind == SOURCE_CLOUD &&
 		    (i == 0 || r->chosen.items[i - 1].kind != SOURCE_CLOUD))
@@ -325,6 +326,8 @@ static enum err_code try_sources(struct job *j, struct err *e)
 		if (try_source(j, &r->chosen.items[i], &one) == ERR_OK)
 			return ERR_OK;
 		last = one;
+		if (one.retry_after_s > retry_after_s)
+			retry_after_s = one.retry_after_s;
 		if (is_final(one.code) && !is_claim(j, one.code))
 			break;
 		if (clock_now_ms() >= j->deadline_ms) {
@@ -335,6 +338,7 @@ static enum err_code try_sources(struct job *j, struct err *e)
 		}
 	}
 	*e = last;
+	e->retry_after_s = retry_after_s;
 	return e->code;
 }
 

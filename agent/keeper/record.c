@@ -1,5 +1,6 @@
 #include "agent/keeper/record.h"
 
+#include "agent/keeper/database.h"
 #include "common/clock.h"
 #include "common/fs.h"
 #include "common/log.h"
@@ -7,287 +8,114 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 
-#include <sqlite3.h>
-
-#define FILE_NAME "state.db"
-#define SCHEMA 1
-#define BUSY_MS 5000
-#define ROWS_MAX 1000 /* of hosts and of searches: the newest ones stay */
+#define ROWS_MAX 1000 /* of hosts: the newest ones stay */
+#define SEARCHES_MAX 20000
 #define TEXT_MAX (1 << 20)
 
-enum statement {
-	GET_HOST,
-	SET_HOST,
-	GET_TEXT,
-	SET_TEXT,
-	BEGIN_SEARCH,
-	GET_SEARCH,
-	END_SEARCH,
-	STATEMENT_COUNT
-};
-
-static const char *const statements[STATEMENT_COUNT] = {
-	[GET_HOST] = "SELECT rung, form FROM host WHERE name = ?1",
-	[SET_HOST] = "REPLACE INTO host (name, rung, form, seen)"
-		     " VALUES (?1, ?2, ?3, ?4)",
-	[GET_TEXT] = "SELECT value FROM text WHERE key = ?1",
-	[SET_TEXT] = "REPLACE INTO text (key, value) VALUES (?1, ?2)",
-	[BEGIN_SEARCH] = "INSERT OR IGNORE INTO search (name, since)"
-			 " VALUES (?1, ?2)",
-	[GET_SEARCH] = "SELECT since FROM search WHERE name = ?1",
-	[END_SEARCH] = "DELETE FROM search WHERE name = ?1",
-};
-
-static const char schema[] =
-	"CREATE TABLE IF NOT EXISTS host (name TEXT PRIMARY KEY,"
-	" rung INTEGER NOT NULL, form INTEGER NOT NULL, seen INTEGER NOT NULL)"
-	" STRICT, WITHOUT ROWID;"
-	"CREATE TABLE IF NOT EXISTS text (key TEXT PRIMARY KEY,"
-	" value BLOB NOT NULL) STRICT, WITHOUT ROWID;"
-	"CREATE TABLE IF NOT EXISTS search (name TEXT PRIMARY KEY,"
-	" since INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
-	"PRAGMA user_version = 1;";
-
-/* What nobody has asked for in a long time. */
-static const char prune[] =
-	"DELETE FROM host WHERE name NOT IN"
-	" (SELECT name FROM host ORDER BY seen DESC LIMIT 1000);"
-	"DELETE FROM search WHERE name NOT IN"
-	" (SELECT name FROM search ORDER BY since DESC LIMIT 1000);";
-
 struct record {
-	sqlite3 *db;                             /* owned */
-	sqlite3_stmt *prepared[STATEMENT_COUNT]; /* owned */
+	struct database *database; /* owned */
 };
-
-void record_close(struct record *r)
-{
-	if (r == NULL)
-		return;
-	for (int i = 0; i < STATEMENT_COUNT; i++)
-		sqlite3_finalize(r->prepared[i]);
-	sqlite3_close(r->db);
-	free(r);
-}
 
 /* --- opening -------------------------------------------------------------- */
 
-/* A code of SQLite that says: these bytes are no good database. */
-static bool is_broken(int code)
-{
-	code &= 0xff;
-	return code == SQLITE_CORRUPT || code == SQLITE_NOTADB ||
-	       code == SQLITE_FORMAT || code == SQLITE_ERROR ||
-	       code == SQLITE_SCHEMA || code == SQLITE_MISMATCH;
-}
-
-static enum err_code fail(int code, const char *what, struct err *e)
-{
-	enum err_code rc = (code & 0xff) == SQLITE_NOMEM ? ERR_NOMEM :
-			   (code & 0xff) == SQLITE_FULL	 ? ERR_SPACE_DISK :
-							   ERR_FOLDER;
-	return err_set(e, rc, "%s " FILE_NAME ": %s", what, sqlite3_errstr(code));
-}
-
-/* The first column of the first row: a number, or for `text` whether it is
- * that text. SQLITE_OK, or a code. */
-static int ask(sqlite3 *db, const char *sql, const char *text, int64_t *out)
-{
-	sqlite3_stmt *s = NULL;
-	int code = sqlite3_prepare_v2(db, sql, -1, &s, NULL);
-	if (code == SQLITE_OK)
-		code = sqlite3_step(s);
-	if (code == SQLITE_ROW) {
-		const char *got = (const char *)sqlite3_column_text(s, 0);
-		*out = text ? got && strcmp(got, text) == 0 :
-			      sqlite3_column_int64(s, 0);
-		code = SQLITE_OK;
-	} else if (code == SQLITE_DONE) {
-		code = SQLITE_CORRUPT; /* these questions have an answer */
-	}
-	sqlite3_finalize(s);
-	return code;
-}
-
-/* Another agent may be doing the same: so all of it, or nothing. */
-static int make_schema(sqlite3 *db)
-{
-	int code = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
-	if (code == SQLITE_OK)
-		code = sqlite3_exec(db, schema, NULL, NULL, NULL);
-	return code == SQLITE_OK ? sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) :
-				   code;
-}
-
 /* Writing means waiting for others: only when there is something to do. */
-static int prune_rows(sqlite3 *db)
+static enum err_code prune(struct database *d, const char *count_sql,
+			   const char *prune_sql, int64_t most, struct err *e)
 {
-	int64_t rows = 0;
-	int code = ask(db, "SELECT max((SELECT count(*) FROM host),"
-			   " (SELECT count(*) FROM search))", NULL, &rows);
-	return code == SQLITE_OK && rows > ROWS_MAX ?
-		       sqlite3_exec(db, prune, NULL, NULL, NULL) : code;
-}
-
-/*
- * Everything between the open file and the first question to it. *is_bad: the
- * file is broken and another try with a new one makes sense.
- */
-static enum err_code set_up(struct record *r, bool *is_bad, struct err *e)
-{
-	int64_t version = 0, is_sound = 0;
-	sqlite3_busy_timeout(r->db, BUSY_MS);
-	int code = sqlite3_exec(r->db, "PRAGMA trusted_schema = OFF;"
-				"PRAGMA synchronous = NORMAL;", NULL, NULL, NULL);
-	if (code == SQLITE_OK) /* it stays so: whoever comes first does it */
-		code = sqlite3_exec(r->db, "PRAGMA journal_mode = WAL", NULL, NULL,
-				    NULL);
-	if (code == SQLITE_OK || code == SQLITE_BUSY)
-		code = ask(r->db, "PRAGMA user_version", NULL, &version);
-	if (code == SQLITE_OK && version > SCHEMA)
-		return err_set(e, ERR_FOLDER, FILE_NAME " has version %lld, this "
-			       "agent knows versions up to %d: it was written by a "
-			       "newer agent", (long long)version, SCHEMA);
-	if (code == SQLITE_OK)
-		code = ask(r->db, "PRAGMA quick_check(1)", "ok", &is_sound);
-	if (code == SQLITE_OK && (!is_sound || version < 0))
-		code = SQLITE_CORRUPT;
-	if (code == SQLITE_OK && version == 0)
-		code = make_schema(r->db);
-	for (int i = 0; code == SQLITE_OK && i < STATEMENT_COUNT; i++)
-		code = sqlite3_prepare_v3(r->db, statements[i], -1,
-					  SQLITE_PREPARE_PERSISTENT,
-					  &r->prepared[i], NULL);
-	if (code == SQLITE_OK)
-		code = prune_rows(r->db);
-	*is_bad = is_broken(code);
-	return code == SQLITE_OK ? ERR_OK : fail(code, "open", e);
-}
-
-static struct record *open_at(const char *path, bool *is_bad, struct err *e)
-{
-	struct record *r = calloc(1, sizeof(*r));
-	*is_bad = false;
-	if (r == NULL) {
-		err_set(e, ERR_NOMEM, "open " FILE_NAME ": no memory");
-		return NULL;
-	}
-	int code = sqlite3_open_v2(path, &r->db,
-				   SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
-					   SQLITE_OPEN_NOFOLLOW, NULL);
-	*is_bad = is_broken(code);
-	if (code != SQLITE_OK)
-		fail(code, "open", e);
-	else if (set_up(r, is_bad, e) == ERR_OK)
-		return r;
-	record_close(r);
-	return NULL;
-}
-
-/* A broken database is kept for whoever wants to know, with its log. */
-static enum err_code set_aside(int dir_fd, struct err *e)
-{
-	char name[64], log_name[80];
-	snprintf(name, sizeof(name), FILE_NAME ".broken-%lld",
-		 (long long)clock_wall_s());
-	snprintf(log_name, sizeof(log_name), "%s-wal", name);
-	if (renameat(dir_fd, FILE_NAME, dir_fd, name) != 0 ||
-	    (renameat(dir_fd, FILE_NAME "-wal", dir_fd, log_name) != 0 &&
-	     errno != ENOENT) ||
-	    (unlinkat(dir_fd, FILE_NAME "-shm", 0) != 0 && errno != ENOENT))
-		return err_set(e, ERR_FOLDER, "set the broken " FILE_NAME
-			       " aside: %m");
-	log_warning("agent", FILE_NAME " is broken (%s): it is kept as %s, and a "
-		    "new one begun", e->text, name);
-	return ERR_OK;
-}
-
-/* SQLite would make it with whatever the umask leaves, and follow links. */
-static enum err_code make_file(int dir_fd, struct err *e)
-{
-	autofd fd = fs_open_at(dir_fd, FILE_NAME, O_RDWR | O_CREAT | O_NOFOLLOW,
-			       0600, e);
-	struct stat st;
-	if (fd < 0)
+	sqlite3_stmt *s = database_statement(d, count_sql, e);
+	if (s == NULL)
 		return e->code;
-	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-		return err_set(e, ERR_FOLDER, FILE_NAME " is not a file");
-	return ERR_OK;
+	int64_t rows = sqlite3_step(s) == SQLITE_ROW ? sqlite3_column_int64(s, 0) : 0;
+	if (database_end(d, s, e) != ERR_OK)
+		return e->code;
+	if (rows <= most)
+		return ERR_OK;
+	if ((s = database_statement(d, prune_sql, e)) == NULL)
+		return e->code;
+	sqlite3_bind_int64(s, 1, most);
+	return database_run(d, s, e);
 }
 
-/* The folder, and its path without links: SQLite is told to follow none. */
-static int open_folder(const char *directory, char **path, struct err *e)
+/* What nobody has asked for in a long time goes. */
+static enum err_code prune_rows(struct database *d, struct err *e)
 {
-	autofd fd = fs_open_root(directory, 0700, e);
-	if (fd < 0)
-		return -1;
-	*path = realpath(directory, NULL);
-	if (*path == NULL) {
-		err_set(e, ERR_FOLDER, "open folder %.200s: %m", directory);
-		return -1;
-	}
-	return take_fd(&fd);
+	enum err_code rc =
+		prune(d, "SELECT count(*) FROM host",
+		      "DELETE FROM host WHERE name NOT IN"
+		      " (SELECT name FROM host ORDER BY seen DESC LIMIT ?1)",
+		      ROWS_MAX, e);
+	return rc == ERR_OK ?
+		       prune(d, "SELECT count(*) FROM search",
+			     "DELETE FROM search WHERE name NOT IN"
+			     " (SELECT name FROM search ORDER BY since DESC"
+			     " LIMIT ?1)", SEARCHES_MAX, e) : rc;
 }
 
 struct record *record_open(const char *directory, struct err *e)
 {
 	struct err own = { 0 };
-	autofree char *folder = NULL;
-	char path[PATH_MAX];
-	struct record *r = NULL;
-	bool is_bad = false;
-	autofd fd = open_folder(directory, &folder, &own);
-	if (fd >= 0 && strlen(folder) + sizeof("/" FILE_NAME) > sizeof(path))
-		err_set(&own, ERR_FOLDER, "%.200s: the path is too long", folder);
-	else if (fd >= 0)
-		snprintf(path, sizeof(path), "%s/" FILE_NAME, folder);
-	if (own.code == ERR_OK && make_file(fd, &own) == ERR_OK)
-		r = open_at(path, &is_bad, &own);
-	if (is_bad && set_aside(fd, &own) == ERR_OK && make_file(fd, &own) == ERR_OK)
-		r = open_at(path, &is_bad, &own);
-	if (r == NULL)
-		err_set(e, own.code, "state folder %.200s: %s", directory, own.text);
-	return r;
+	struct record *r = calloc(1, sizeof(*r));
+	if (r == NULL) {
+		err_set(e, ERR_NOMEM, "open the state: no memory");
+		return NULL;
+	}
+	r->database = database_open(directory, &own);
+	if (r->database && prune_rows(r->database, &own) == ERR_OK)
+		return r;
+	err_set(e, own.code, "%s", own.text);
+	record_close(r);
+	return NULL;
+}
+
+void record_close(struct record *r)
+{
+	if (r)
+		database_close(r->database);
+	free(r);
+}
+
+struct database *record_database(struct record *r)
+{
+	return r->database;
 }
 
 /* --- statements ----------------------------------------------------------- */
 
-static sqlite3_stmt *begin(struct record *r, enum statement which,
-			   const char *key)
+static sqlite3_stmt *begin(struct record *r, const char *sql, const char *key,
+			   struct err *e)
 {
-	sqlite3_stmt *s = r->prepared[which];
-	sqlite3_reset(s);
-	sqlite3_clear_bindings(s);
-	sqlite3_bind_text(s, 1, key, -1, SQLITE_TRANSIENT);
+	sqlite3_stmt *s = database_statement(r->database, sql, e);
+	if (s)
+		sqlite3_bind_text(s, 1, key, -1, SQLITE_TRANSIENT);
 	return s;
 }
 
-/* Frees the lock on the file as well; prepared statements live on. */
-static int end(sqlite3_stmt *s)
+/* Of something that can be done without. */
+static void end(struct record *r, sqlite3_stmt *s)
 {
-	int code = sqlite3_reset(s);
-	sqlite3_clear_bindings(s);
-	return code;
+	struct err e = { 0 };
+	if (database_end(r->database, s, &e) != ERR_OK)
+		log_warning("agent", "%s", e.text);
 }
 
-static enum err_code run(sqlite3_stmt *s, struct err *e)
+static enum err_code run(struct record *r, sqlite3_stmt *s, struct err *e)
 {
-	sqlite3_step(s);
-	int code = end(s);
-	return code == SQLITE_OK ? ERR_OK : fail(code, "write to", e);
+	return database_run(r->database, s, e);
 }
 
 bool record_get_host(struct record *r, const char *host, enum wire_rung *rung,
 		     enum wire_form *form)
 {
-	sqlite3_stmt *s = begin(r, GET_HOST, host);
+	sqlite3_stmt *s = begin(r, "SELECT rung, form FROM host WHERE name = ?1",
+				host, NULL);
 	bool is_known = false;
+	if (s == NULL)
+		return false;
 	if (sqlite3_step(s) == SQLITE_ROW) {
 		int64_t a = sqlite3_column_int64(s, 0);
 		int64_t b = sqlite3_column_int64(s, 1);
@@ -298,7 +126,7 @@ bool record_get_host(struct record *r, const char *host, enum wire_rung *rung,
 			*form = (enum wire_form)b;
 		}
 	}
-	end(s);
+	end(r, s);
 	return is_known;
 }
 
@@ -306,24 +134,31 @@ enum err_code record_set_host(struct record *r, const char *host,
 			      enum wire_rung rung, enum wire_form form,
 			      struct err *e)
 {
-	sqlite3_stmt *s = begin(r, SET_HOST, host);
+	struct err own = { 0 };
+	sqlite3_stmt *s = begin(r, "REPLACE INTO host (name, rung, form, seen)"
+				" VALUES (?1, ?2, ?3, ?4)", host, &own);
+	if (s == NULL)
+		return err_set(e, own.code, "%s", own.text);
 	sqlite3_bind_int64(s, 2, rung);
 	sqlite3_bind_int64(s, 3, form);
 	sqlite3_bind_int64(s, 4, clock_wall_s());
-	return run(s, e);
+	return run(r, s, e);
 }
 
 void record_get_text(struct record *r, const char *key, struct buf *out)
 {
 	buf_clear(out);
-	sqlite3_stmt *s = begin(r, GET_TEXT, key);
+	sqlite3_stmt *s = begin(r, "SELECT value FROM text WHERE key = ?1", key,
+				NULL);
+	if (s == NULL)
+		return;
 	if (sqlite3_step(s) == SQLITE_ROW) {
 		const void *bytes = sqlite3_column_blob(s, 0);
 		int len = sqlite3_column_bytes(s, 0);
 		if (bytes && len > 0)
 			buf_add(out, bytes, (size_t)len);
 	}
-	end(s);
+	end(r, s);
 	if (out->failed)
 		buf_clear(out);
 }
@@ -331,32 +166,51 @@ void record_get_text(struct record *r, const char *key, struct buf *out)
 enum err_code record_set_text(struct record *r, const char *key,
 			      struct span value, struct err *e)
 {
+	struct err own = { 0 };
 	if (value.len > TEXT_MAX)
 		return err_set(e, ERR_INTERNAL, "keep %s: %zu bytes are too many",
 			       key, value.len);
-	sqlite3_stmt *s = begin(r, SET_TEXT, key);
+	sqlite3_stmt *s = begin(r, "REPLACE INTO text (key, value) VALUES (?1, ?2)",
+				key, &own);
+	if (s == NULL)
+		return err_set(e, own.code, "%s", own.text);
 	sqlite3_bind_blob(s, 2, value.len ? value.at : "", (int)value.len,
 			  SQLITE_TRANSIENT);
-	return run(s, e);
+	return run(r, s, e);
 }
 
 int64_t record_search_since(struct record *r, const char *name, int64_t now_s)
 {
+	struct err e = { 0 };
 	int64_t since = now_s;
-	sqlite3_stmt *s = begin(r, BEGIN_SEARCH, name);
-	sqlite3_bind_int64(s, 2, now_s);
-	run(s, NULL);
-	s = begin(r, GET_SEARCH, name);
-	if (sqlite3_step(s) == SQLITE_ROW)
-		since = sqlite3_column_int64(s, 0);
-	end(s);
-	/* The clock was put back since: no search has a negative age. */
+	/* A clock that was put back: no search has a negative age. */
+	sqlite3_stmt *s = begin(r, "INSERT INTO search (name, since)"
+				" VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE"
+				" SET since = ?2 WHERE since > ?2 OR since < 0",
+				name, &e);
+	if (s) {
+		sqlite3_bind_int64(s, 2, now_s);
+		run(r, s, &e);
+		s = begin(r, "SELECT since FROM search WHERE name = ?1", name, &e);
+	}
+	if (s) {
+		if (sqlite3_step(s) == SQLITE_ROW)
+			since = sqlite3_column_int64(s, 0);
+		end(r, s);
+	}
+	if (e.code != ERR_OK)
+		log_warning("agent", "%s", e.text);
 	return since < 0 || since > now_s ? now_s : since;
 }
 
 void record_search_done(struct record *r, const char *name)
 {
-	run(begin(r, END_SEARCH, name), NULL);
+	struct err e = { 0 };
+	sqlite3_stmt *s = begin(r, "DELETE FROM search WHERE name = ?1", name, &e);
+	if (s)
+		run(r, s, &e);
+	if (e.code != ERR_OK)
+		log_warning("agent", "%s", e.text);
 }
 
 /* --- the client's id ------------------------------------------------------ */

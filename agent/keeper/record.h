@@ -6,16 +6,18 @@
 #include "common/err.h"
 
 /*
- * What the agent remembers between runs, in state/state.db (SQLite, WAL): per
+ * What the agent remembers between runs, in state/state.db (keeper/database): per
  * host what works there, the boundary groups of the last reply, since when a
- * content is looked for. Losing it costs time, never content. `user_version`
- * is the schema: an unknown newer one is ERR_FOLDER; a broken file is set aside
- * as state.db.broken-<time> and a new one begun.
+ * content is looked for. Losing it costs time, never content. Hosts: the newest
+ * 1000 stay; searches: 20000.
  */
 struct record;
+struct database;
 
 struct record *record_open(const char *directory, struct err *e);
 void record_close(struct record *r); /* NULL is fine */
+/* The file beneath, for ledger and outbox; it ends with r. */
+struct database *record_database(struct record *r);
 
 /* Which virtual directory and URL form worked at a host; false = unknown. */
 bool record_get_host(struct record *r, const char *host, enum wire_rung *rung,

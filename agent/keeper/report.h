@@ -17,6 +17,12 @@ struct job_request {
 	const char *to;         /* --to DIR; NULL = the cache */
 	const char *from;       /* --from; NULL */
 	bool dry_run;
+	/* Nobody waits for it: what a source asks for with Retry-After is not
+	 * waited for, but put into the error for whoever plans the next try. */
+	bool by_service;
+	/* Contents of the cache that do not make room for this one; NULL. */
+	bool (*is_kept)(void *arg, const char *name);
+	void *kept_arg;
 	/* Told at the begin of each step and about ten times a second in a
 	 * transfer; may be NULL. */
 	void (*on_progress)(void *arg, const struct job_progress *p);

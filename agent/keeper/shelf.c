@@ -61,8 +61,9 @@ struct cache *shelf_open(const char *directory, uint64_t size_bytes,
 		no_memory(e);
 		return NULL;
 	}
-	*c = (struct cache){ NULL, -1, -1, -1, -1, -1, size_bytes,
-			     min_free_bytes };
+	*c = (struct cache){ .root_fd = -1, .content_fd = -1, .listing_fd = -1,
+			     .partial_fd = -1, .lock_fd = -1, .size = size_bytes,
+			     .min_free = min_free_bytes };
 	if (open_all(c, directory, &own) == ERR_OK)
 		return c;
 	err_set(e, own.code, "%s", own.text);

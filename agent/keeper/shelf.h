@@ -28,6 +28,9 @@ struct cache {
 	char *path; /* absolute, without links; owned */
 	int root_fd, content_fd, listing_fd, partial_fd, lock_fd; /* owned */
 	uint64_t size, min_free; /* bytes */
+	/* Contents that do not make room for others; NULL = all do. Borrowed. */
+	bool (*is_kept)(void *arg, const char *name);
+	void *kept_arg;
 };
 
 /* As cache_open(), cache_close(), cache_list(). */

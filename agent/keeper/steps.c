@@ -1,5 +1,6 @@
 #include "agent/keeper/steps.h"
 
+#include "agent/keeper/ledger.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/own.h"
@@ -23,7 +24,7 @@ void job_begin(struct job *j, const struct job_request *request,
 			   .draft = DRAFT_NONE,
 			   .began_ms = clock_now_ms(),
 			   .deadline_ms = INT64_MAX,
-			   .patience_ms = PATIENCE_MS };
+			   .patience_ms = request->by_service ? 0 : PATIENCE_MS };
 	if (request->settings->deadline_ms > 0)
 		j->deadline_ms = j->began_ms + request->settings->deadline_ms;
 	content_name(&report->content, j->name);
@@ -75,11 +76,20 @@ enum err_code job_settle(struct job *j, struct err *e)
 		snprintf(j->hash, sizeof(j->hash), "%s",
 			 q->hash ? q->hash : policy);
 	else if (!q->allow_unverified)
-		return err_set(e, ERR_NO_HASH,
-			       "nobody named a hash for %s: %s", j->name,
-			       d ? "its policy has none" :
-				   "no policy file is about it");
+		return job_no_hash(d, j->name, e);
 	return ERR_OK;
+}
+
+enum err_code job_no_hash(const struct deployment *d, const char *name,
+			  struct err *e)
+{
+	if (d && d->site_hash && d->site_hash[0])
+		return err_set(e, ERR_NO_HASH, "policy names only the site's own "
+			       "folder hash %.100s for %s, which cannot be computed "
+			       "here: name hash = sha256:... in a file of [policy] "
+			       "local", d->site_hash, name);
+	return err_set(e, ERR_NO_HASH, "nobody named a hash for %s: %s", name,
+		       d ? "its policy has none" : "no policy file is about it");
 }
 
 enum err_code job_open_state(struct job *j, struct err *e)
@@ -98,6 +108,8 @@ enum err_code job_open_cache(struct job *j, struct err *e)
 	if (j->request->to)
 		return ERR_OK;
 	j->cache = cache_open(s->cache_directory, s->cache_size, s->min_free, e);
+	if (j->cache)
+		cache_keep(j->cache, j->request->is_kept, j->request->kept_arg);
 	return j->cache ? ERR_OK : e->code;
 }
 
@@ -121,9 +133,31 @@ enum err_code job_restart_worker(struct job *j, struct err *e)
 
 /* --- locate and choose --------------------------------------------------------------- */
 
+/* Seconds ago by source: absent, then ill; NULL where nothing is remembered. */
+static int64_t *recall_hosts(struct job *j, const struct source_list *list)
+{
+	int64_t now = clock_wall_s(), absent, ill;
+	if (j->record == NULL || list->count == 0)
+		return NULL;
+	int64_t *ago = malloc(2 * list->count * sizeof(*ago));
+	for (size_t i = 0; ago && i < list->count; i++) {
+		char host[CHOOSE_HOST_SIZE];
+		autourl u = { 0 };
+		absent = ill = 0;
+		if (url_parse(span_of(list->items[i].url), &u, NULL) == ERR_OK) {
+			choose_host(&u, host);
+			ledger_get_host(j->record, host, j->name, now, &absent, &ill);
+		}
+		ago[i] = absent ? now - absent : -1;
+		ago[list->count + i] = ill ? now - ill : -1;
+	}
+	return ago;
+}
+
 enum err_code job_choose(struct job *j, const struct source_list *list,
 			 struct choose_result *out, struct err *e)
 {
+	autofree int64_t *ago = recall_hosts(j, list);
 	const struct job_request *q = j->request;
 	struct choose_rules rules = {
 		.cloud_allow = q->settings->cloud_allow,
@@ -132,6 +166,8 @@ enum err_code job_choose(struct job *j, const struct source_list *list,
 		.from = q->from,
 		.has_token = q->settings->token_file &&
 			     q->settings->token_file[0],
+		.absent_s = ago,
+		.ill_s = ago ? ago + list->count : NULL,
 	};
 	return choose_sources(list, &rules, out, e);
 }

@@ -37,6 +37,9 @@ void job_tell(struct job *j, const char *step);
 /* Version and expected hash, from policy and command line. ERR_NO_HASH,
  * ERR_USAGE when the two hashes differ. */
 enum err_code job_settle(struct job *j, struct err *e);
+/* ERR_NO_HASH, saying who should name it; d may be NULL. */
+enum err_code job_no_hash(const struct deployment *d, const char *name,
+			  struct err *e);
 
 /* State folder and client id. ERR_FOLDER. */
 enum err_code job_open_state(struct job *j, struct err *e);

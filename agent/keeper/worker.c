@@ -43,7 +43,7 @@ struct worker {
 /* The socket says that the peer is gone: find out how. */
 static enum err_code died(struct worker *w, struct err *e)
 {
-	if (w->pid > 0) {
+	if (w->pid >= 0) {
 		spawn_reap(w->pid, w->ended, sizeof(w->ended));
 		w->pid = -1;
 	}
@@ -98,11 +98,11 @@ enum err_code worker_send_file(struct worker *w, enum wire_file_kind kind,
 		return err_set(e, code, "open %s: %m", path);
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return err_set(e, code, "read %s: it is no regular file", path);
-	if ((kind == WIRE_FILE_KEY || kind == WIRE_FILE_TOKEN) &&
+	bool is_key = kind == WIRE_FILE_KEY || kind == WIRE_FILE_IDENTITY;
+	if ((is_key || kind == WIRE_FILE_TOKEN) &&
 	    (st.st_mode & (S_IROTH | S_IWOTH)))
 		log_warning("agent", "%s: anybody may read this %s (mode %04o): "
-			    "chmod 600 it", path,
-			    kind == WIRE_FILE_KEY ? "key" : "token",
+			    "chmod 600 it", path, is_key ? "key" : "token",
 			    (unsigned)st.st_mode & 07777);
 	struct wire_file m = { .kind = kind, .name = span_of(path) };
 	return wire_send(w->sock, WIRE_FILE, &m, fd, e);
@@ -207,6 +207,7 @@ static enum err_code send_files(struct worker *w, const struct worker_options *o
 		{ WIRE_FILE_CERT, s->certificate, "[client] certificate" },
 		{ WIRE_FILE_KEY, s->key, "[client] key" },
 		{ WIRE_FILE_TOKEN, s->token_file, "[client] token_file" },
+		{ WIRE_FILE_IDENTITY, o->identity_file, "[state] directory" },
 	};
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		if (files[i].path == NULL || files[i].path[0] == '\0')
@@ -259,7 +260,7 @@ struct worker *worker_start(const struct worker_options *o, struct err *e)
 		return w;
 	}
 	/* a refusal to start says more than the broken socket behind it */
-	if (e->code == ERR_NET_DIED && w->pid > 0 && await_ready(w, e) == ERR_OK)
+	if (e->code == ERR_NET_DIED && w->pid >= 0 && await_ready(w, e) == ERR_OK)
 		died(w, e);
 	worker_stop(w);
 	return NULL;

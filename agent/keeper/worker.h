@@ -19,6 +19,7 @@ struct worker_options {
 	const struct settings *settings; /* borrowed */
 	const char *client_id;           /* borrowed */
 	const char *ca_file, *crl_file;  /* instead of the settings'; NULL */
+	const char *identity_file;       /* for the site; NULL = not needed */
 	bool needs_ring;                 /* a transfer is planned */
 };
 

@@ -111,7 +111,67 @@ static void add_element(struct buf *out, const char *name, const char *prefix,
 	buf_print(out, "</%s>", name);
 }
 
-static void print_msg(const struct ccm_message *m, size_t length, struct buf *out)
+static void add_property(struct buf *out, const char *name, const char *value)
+{
+	buf_print(out, "<Property Name=\"%s\">", name);
+	add_word(out, value);
+	buf_text(out, "</Property>");
+}
+
+static enum err_code add_signature(const struct ccm_message *m, const char *name,
+				   struct span bytes, struct buf *out,
+				   struct err *e)
+{
+	autobuf hex = { 0 };
+	enum err_code rc = m->sign(m->sign_arg, bytes, &hex, e);
+	if (rc == ERR_OK)
+		add_property(out, name, hex.at ? hex.at : "");
+	return rc;
+}
+
+/* Who we are: the id in capitals, in UTF-16 with its zero. */
+static enum err_code add_id_signature(const struct ccm_message *m, struct buf *out,
+				      struct err *e)
+{
+	autobuf wide = { 0 };
+	for (const char *p = m->source_id; *p; p++)
+		add_unit(&wide, (uint32_t)toupper((unsigned char)*p));
+	add_unit(&wide, 0);
+	return add_signature(m, "ClientIDSignature", buf_as_span(&wide), out, e);
+}
+
+/* docs/wire.md 2.4; `document` is part 2 as it is sent. */
+static enum err_code add_hooks(const struct ccm_message *m, struct span document,
+			       struct buf *out, struct err *e)
+{
+	enum err_code rc = ERR_OK;
+	if (m->is_plain && m->sign == NULL) {
+		buf_text(out, "<Hooks/>");
+		return ERR_OK;
+	}
+	buf_text(out, "<Hooks>");
+	if (m->sign) {
+		buf_text(out, "<Hook2 Name=\"clientauth\">");
+		add_property(out, "AuthSenderMachine", m->source_host);
+		buf_text(out, "<Property Name=\"PublicKey\">");
+		buf_span(out, m->public_key);
+		buf_text(out, "</Property>");
+		rc = add_id_signature(m, out, e);
+		if (rc == ERR_OK)
+			rc = add_signature(m, "PayloadSignature", document, out, e);
+		add_property(out, "ClientCapabilities", "NonSSL");
+		add_property(out, "HashAlgorithm", "1.2.840.113549.1.1.11");
+		buf_text(out, "</Hook2>");
+	}
+	if (!m->is_plain)
+		buf_text(out, "<Hook3 Name=\"zlib-compress\"/>");
+	buf_text(out, "</Hooks>");
+	return rc;
+}
+
+/* length: of the document, not compressed, with its zero. */
+static enum err_code print_msg(const struct ccm_message *m, size_t length,
+			       struct span document, struct buf *out, struct err *e)
 {
 	buf_text(out, "<Msg SchemaVersion=\"1.1\" ReplyCompression=\"zlib\"><ID>{");
 	add_word(out, m->message_id);
@@ -131,9 +191,10 @@ static void print_msg(const struct ccm_message *m, size_t length, struct buf *ou
 		      "<Timeout>60000</Timeout>");
 	add_element(out, "SentTime", "", m->sent_time);
 	buf_print(out, "<Body Type=\"ByteRange\" Offset=\"0\" Length=\"%zu\"/>"
-		       "<Payload Type=\"inline\"/>%s</Msg>", length,
-		  m->is_plain ? "<Hooks/>" :
-				"<Hooks><Hook3 Name=\"zlib-compress\"/></Hooks>");
+		       "<Payload Type=\"inline\"/>", length);
+	enum err_code rc = add_hooks(m, document, out, e);
+	buf_text(out, "</Msg>");
+	return rc;
 }
 
 static enum err_code add_deflated(struct buf *out, struct span text, struct err *e)
@@ -161,12 +222,16 @@ enum err_code ccm_encode(const struct ccm_message *m, struct buf *out,
 			 struct err *e)
 {
 	autobuf text = { .max = 2 * ENCODED_MAX };
+	autobuf document = { .max = 2 * ENCODED_MAX };
 	autobuf msg = { .max = ENCODED_MAX };
 	enum err_code rc = ccm_utf8_to_utf16(m->body, &text, e);
+	add_unit(&text, 0);
+	if (rc == ERR_OK)
+		rc = add_document(m, buf_as_span(&text), &document, e);
+	if (rc == ERR_OK)
+		rc = print_msg(m, text.len, buf_as_span(&document), &msg, e);
 	if (rc != ERR_OK)
 		return rc;
-	add_unit(&text, 0);
-	print_msg(m, text.len, &msg); /* the zero counts */
 	if (out->max == 0)
 		out->max = 4 * ENCODED_MAX;
 	buf_print(out, "--%s\r\ncontent-type: text/plain; charset=UTF-16\r\n\r\n",
@@ -178,11 +243,9 @@ enum err_code ccm_encode(const struct ccm_message *m, struct buf *out,
 	buf_print(out, "\r\n--%s\r\ncontent-type: %s\r\n\r\n", m->boundary,
 		  m->is_plain ? "text/plain; charset=UTF-16" :
 				"application/octet-stream");
-	rc = add_document(m, buf_as_span(&text), out, e);
-	if (rc != ERR_OK)
-		return rc;
+	buf_span(out, buf_as_span(&document));
 	buf_print(out, "\r\n--%s--\r\n", m->boundary);
-	return text.failed || msg.failed || out->failed ?
+	return text.failed || document.failed || msg.failed || out->failed ?
 		       err_set(e, ERR_NOMEM, "encode message: no memory") : ERR_OK;
 }
 

@@ -20,13 +20,20 @@ struct ccm_message {
 	const char *target_host;
 	struct span body;       /* XML, UTF-8 */
 	bool is_plain;          /* no zlib: the uncompressed form, empty hooks */
+	/* The clientauth hook (docs/wire.md 2.4); NULL = not signed. Adds the
+	 * signature of `bytes` as the hook writes it. */
+	enum err_code (*sign)(const void *arg, struct span bytes, struct buf *hex,
+			      struct err *e);
+	const void *sign_arg;
+	struct span public_key; /* hex of its blob; with sign */
 	/* handed in, so that tests see the same bytes each time */
 	const char *message_id; /* GUID without braces */
 	const char *boundary;
 	const char *sent_time;  /* "2026-11-22T10:00:00Z" */
 };
 
-/* Writes the HTTP body. ERR_NOMEM, ERR_INTERNAL (body is not UTF-8). */
+/* Writes the HTTP body. ERR_NOMEM, ERR_INTERNAL (body is not UTF-8), and those of
+ * sign. */
 enum err_code ccm_encode(const struct ccm_message *m, struct buf *out,
 			 struct err *e);
 /* "multipart/mixed; boundary=\"...\"" for the request. */

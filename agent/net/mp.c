@@ -1,6 +1,5 @@
 #include "agent/net/mp.h"
 
-#include "agent/net/ccm.h"
 #include "common/clock.h"
 #include "common/own.h"
 #include "policy/content.h"
@@ -8,10 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TIMEOUT_MS 60000u  /* of one request */
 #define SEARCH_MS 180000   /* from then on only configured ones are asked */
 #define LEARNT_MAX 32
-#define URL_ROOM (2 * URL_MAX)
+#define LIST_BYTES_MAX (4u << 20)
 
 /* A management point to ask. */
 struct point {
@@ -20,19 +18,13 @@ struct point {
 	bool has_answered;  /* anything at all, so that MPLIST is worth a try */
 };
 
-/* Whose identity we show: docs/wire.md 1.2, 2.2, 2.3. */
-enum way {
-	WAY_TOKEN,
-	WAY_PLAIN, /* with a certificate where there is one */
-};
-
 enum asking {
 	ASKING_LOCATION, /* waiting for a ContentLocationReply */
 	ASKING_LIST,     /* waiting for an MPLIST */
 };
 
 struct mp {
-	struct http *http;
+	struct exchange_how how, silent; /* the second: of lists, no attempts */
 	struct mp_request request; /* config is borrowed, the rest is below */
 	struct wire_locate locate; /* its texts are not used */
 	char content_id[CONTENT_ID_MAX + 1];
@@ -42,16 +34,11 @@ struct mp {
 	size_t count, configured;
 	size_t next;      /* not yet asked where the content is */
 	size_t next_list; /* not yet asked for its MPLIST */
-	/* the request under way */
-	struct http_call *call;
+	/* the question under way */
+	struct exchange *exchange;
 	enum asking asking;
-	enum way way;
 	struct point *point;
-	struct buf url;
-	/* how it went so far */
-	unsigned tried;
-	struct err last;
-	char last_base[256];
+	struct exchange_tally tally;
 };
 
 static void advance(struct mp *m);
@@ -62,13 +49,12 @@ void mp_cancel(struct mp *m)
 {
 	if (m == NULL)
 		return;
-	http_cancel(m->call);
+	exchange_cancel(m->exchange);
 	for (size_t i = 0; i < m->count; i++)
 		free(m->points[i].base);
 	free(m->points);
 	buf_free(&m->token_line);
 	buf_free(&m->groups);
-	buf_free(&m->url);
 	free(m);
 }
 
@@ -107,60 +93,6 @@ void mp_token_line(struct span header, struct span token, struct buf *out)
 
 /* --- what we send -------------------------------------------------------- */
 
-static bool is_gateway(const char *path)
-{
-	return strcasestr(path, "/CCM_Proxy_") != NULL;
-}
-
-/*
- * The path of a base and what follows it. A gateway has two doors, and the site
- * names only the first: with a token it is the other (docs/wire.md 1.2).
- */
-static void print_path(const struct mp *m, const char *base, const char *tail,
-		       struct buf *out)
-{
-	static const char mutual[] = "/CCM_Proxy_MutualAuth/";
-	static const char server[] = "/CCM_Proxy_ServerAuth/";
-	const char *from = m->way == WAY_TOKEN ? mutual : server;
-	const char *to = m->way == WAY_TOKEN ? server : mutual;
-	bool may_swap = m->way == WAY_TOKEN || m->request.has_certificate;
-	size_t len = strlen(base);
-	while (len && base[len - 1] == '/')
-		len--;
-	const char *door = may_swap ? strcasestr(base, from) : NULL;
-	size_t before = door ? (size_t)(door - base) : len;
-	buf_add(out, base, before);
-	if (door) {
-		buf_text(out, to);
-		before += strlen(from);
-		buf_add(out, base + before, before < len ? len - before : 0);
-	}
-	buf_text(out, tail);
-}
-
-/* m->url: where the request goes; *to: the base. */
-static enum err_code print_url(struct mp *m, struct url *to, struct err *e)
-{
-	autobuf path = { .max = URL_ROOM };
-	bool is_list = m->asking == ASKING_LIST;
-	if (url_parse(span_of(m->point->base), to, e) != ERR_OK)
-		return e->code;
-	if (to->query)
-		return err_set(e, ERR_USAGE, "the URL has a query");
-	print_path(m, to->path, is_list ? "/SMS_MP/.sms_aut" :
-		   m->way == WAY_TOKEN ? "/ccm_system_tokenauth/request" :
-					 "/ccm_system/request", &path);
-	struct url u = *to; /* borrows */
-	char verb[] = "MPLIST";
-	u.path = path.at;
-	u.query = is_list ? verb : NULL;
-	buf_clear(&m->url);
-	if (!path.failed)
-		url_print(&u, &m->url);
-	return path.failed || m->url.failed ?
-		       no_memory(e) : ERR_OK;
-}
-
 /* IANA's numbers of what a VPN looks like: PPP, and a tunnel. */
 static bool is_on_vpn(struct span lines)
 {
@@ -174,8 +106,7 @@ static bool is_on_vpn(struct span lines)
 	return false;
 }
 
-static enum err_code print_request(const struct mp *m, const struct url *to,
-				   struct buf *xml, struct err *e)
+static enum err_code print_request(const struct mp *m, struct buf *xml, struct err *e)
 {
 	const struct wire_config *c = m->request.config;
 	const struct wire_locate *l = &m->locate;
@@ -191,7 +122,7 @@ static enum err_code print_request(const struct mp *m, const struct url *to,
 		.domain = c->domain,
 		.ad_site = c->ad_site,
 		.use_azure = l->use_azure,
-		.is_internet = is_gateway(to->path),
+		.is_internet = exchange_is_gateway(m->point->base),
 		.has_token = m->token_line.len > 0,
 		.minutes = (unsigned)l->minutes,
 		.interfaces = c->interfaces,
@@ -199,115 +130,6 @@ static enum err_code print_request(const struct mp *m, const struct url *to,
 		.boundary_groups = buf_as_span(&m->groups),
 	};
 	return locreq_print(&r, xml, e);
-}
-
-static void short_name(struct span host, char *out, size_t size)
-{
-	struct span name = { "", 0 };
-	span_split(&host, '.', &name);
-	if (name.len == 0)
-		name = SPAN_LIT("localhost");
-	snprintf(out, size, "%.*s", SPAN_ARG(name));
-}
-
-/* RFC 9562 s5.4 */
-static void new_guid(char out[37])
-{
-	uint32_t a = clock_chance(), b = clock_chance(), c = clock_chance();
-	snprintf(out, 37, "%08X-%04X-4%03X-%04X-%04X%08X", a, b >> 16, b & 0xfff,
-		 0x8000 | (c >> 16 & 0x3fff), c & 0xffff, clock_chance());
-}
-
-static enum err_code print_message(const struct mp *m, const struct url *to,
-				   struct buf *type, struct buf *body, struct err *e)
-{
-	autobuf xml = { 0 };
-	char source_id[80], host[256], guid[37], boundary[37];
-	char time[CLOCK_RFC3339_SIZE];
-	enum err_code rc = print_request(m, to, &xml, e);
-	if (rc != ERR_OK)
-		return rc;
-	note(m, "ContentLocationRequest", buf_as_span(&xml));
-	snprintf(source_id, sizeof(source_id), "%.*s",
-		 SPAN_ARG(m->request.config->client_id));
-	short_name(m->request.config->host_name, host, sizeof(host));
-	new_guid(guid);
-	new_guid(boundary);
-	clock_rfc3339(clock_wall_s(), time);
-	struct ccm_message message = {
-		.endpoint = "MP_LocationManager",
-		.reply_to = "LS_ReplyLocations",
-		.source_id = source_id,
-		.source_host = host,
-		.target_host = to->host,
-		.body = buf_as_span(&xml),
-		.is_plain = m->request.config->plain_message,
-		.message_id = guid,
-		.boundary = boundary,
-		.sent_time = time,
-	};
-	ccm_content_type(&message, type);
-	return ccm_encode(&message, body, e);
-}
-
-/* --- what comes back ----------------------------------------------------- */
-
-/* docs/wire.md 1.7: the words are in the reason phrase. */
-static const char *explain(const struct http_response *r)
-{
-	static const char *const table[][2] = {
-		{ "CMGService_Invalid_Token",
-		  "the token is missing, ran out, or was unused for 30 days" },
-		{ "CMGConnector_Clientcertificaterequired",
-		  "the gateway's connection point has no certificate" },
-		{ "CMGConnector_Forbidden", "IIS binding or certificate of the "
-		  "management point behind the gateway is wrong" },
-	};
-	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
-		if (strcasecmp(r->head.reason, table[i][0]) == 0)
-			return table[i][1];
-	if (r->head.status == 403 && strncasecmp(r->url, "http:", 5) == 0)
-		return "it may speak https only";
-	return NULL;
-}
-
-static enum err_code check_status(const struct http_response *r, struct err *e)
-{
-	long status = r->head.status;
-	if (status == 200)
-		return ERR_OK;
-	const char *why = explain(r);
-	err_set(e, status == 401 || status == 403 ? ERR_MP_AUTH : ERR_MP_STATUS,
-		"it answered HTTP %ld%s%s%s%s%s", status,
-		r->head.reason[0] ? " " : "", r->head.reason,
-		why ? " (" : "", why ? why : "", why ? ")" : "");
-	e->retry_after_s = r->head.retry_after_s;
-	return e->code;
-}
-
-static enum err_code check_response(const struct http_response *r, struct err *e)
-{
-	if (r->result.code != ERR_OK) {
-		*e = r->result;
-		return e->code;
-	}
-	enum err_code rc = check_status(r, e);
-	if (rc == ERR_OK && r->head.has_encoding)
-		rc = err_set(e, ERR_MP_REPLY, "a content coding nobody asked for");
-	return rc;
-}
-
-static enum err_code read_reply(const struct mp *m, const struct http_response *r,
-				struct loclist *list, struct err *e)
-{
-	autobuf xml = { 0 };
-	enum err_code rc = check_response(r, e);
-	if (rc == ERR_OK)
-		rc = ccm_decode(r->body, r->head.content_type, &xml, e);
-	if (rc != ERR_OK)
-		return rc;
-	note(m, "ContentLocationReply", buf_as_span(&xml));
-	return loclist_parse(buf_as_span(&xml), "location reply", list, e);
 }
 
 /* --- other management points: docs/wire.md 1.8 --------------------------- */
@@ -319,7 +141,7 @@ static bool is_same_point(const char *base, const struct url *u)
 	if (url_parse(span_of(base), &other, &e) != ERR_OK)
 		return false;
 	return url_same_origin(&other, u) &&
-	       is_gateway(other.path) == is_gateway(u->path);
+	       exchange_is_gateway(other.path) == exchange_is_gateway(u->path);
 }
 
 static void learn(struct mp *m, const struct point *from, struct span base)
@@ -339,15 +161,15 @@ static void learn(struct mp *m, const struct point *from, struct span base)
 }
 
 /* No answer, or one that is none, is no error. */
-static void read_list(struct mp *m, const struct http_response *r)
+static void read_list(struct mp *m, const struct exchange_answer *a)
 {
 	autobuf bases = { 0 };
 	struct err e;
 	struct span rest, base;
-	if (check_response(r, &e) != ERR_OK)
+	if (a->result.code != ERR_OK)
 		return;
-	note(m, "MPList", r->body);
-	if (loclist_parse_mplist(r->body, "MPLIST", &bases, &e) != ERR_OK)
+	note(m, "MPList", a->body);
+	if (loclist_parse_mplist(a->body, "MPLIST", &bases, &e) != ERR_OK)
 		return;
 	rest = buf_as_span(&bases);
 	while (span_split(&rest, '\n', &base))
@@ -355,32 +177,6 @@ static void read_list(struct mp *m, const struct http_response *r)
 }
 
 /* --- the order of things ------------------------------------------------- */
-
-static void failed(struct mp *m, const struct err *why)
-{
-	if (m->asking == ASKING_LIST)
-		return;
-	m->last = *why;
-	snprintf(m->last_base, sizeof(m->last_base), "%s", m->point->base);
-	if (m->request.on_attempt)
-		m->request.on_attempt(m->request.arg,
-				      m->url.len ? m->url.at : m->point->base, why);
-}
-
-/* All failed: the error is of class MP whatever the last one was. */
-static void sum_up(const struct mp *m, struct err *e)
-{
-	*e = m->last;
-	if (m->tried > 1) {
-		e->code = ERR_MP;
-		err_prefix(e, "none of %u management points gave a usable reply; "
-			   "the last, %s", m->tried, m->last_base);
-		return;
-	}
-	if (err_exit(e->code) != CLASS_MP)
-		e->code = ERR_MP;
-	err_prefix(e, "management point %s", m->last_base);
-}
 
 static void end(struct mp *m, struct loclist *list, const struct err *result)
 {
@@ -391,82 +187,65 @@ static void end(struct mp *m, struct loclist *list, const struct err *result)
 	free(from);
 }
 
-/* The token comes first; refused, the plain path: with the certificate where
- * there is one, else as anyone may ask (but a gateway lets nobody in so). */
-static bool may_try_other_way(const struct mp *m, const struct http_response *r)
+/* What was said as an answer makes no sense. */
+static void misunderstood(struct mp *m, const struct exchange_answer *a,
+			  const struct err *why)
 {
-	long status = r->head.status;
-	return m->way == WAY_TOKEN &&
-	       (m->request.has_certificate || !is_gateway(m->point->base)) &&
-	       r->result.code == ERR_OK &&
-	       (status == 401 || status == 403 || status == 404);
+	if (m->request.on_attempt)
+		m->request.on_attempt(m->request.arg, a->url, why);
+	exchange_tally_add(&m->tally, m->point->base, why);
 }
 
-static void on_done(void *arg, const struct http_response *r);
-
-static enum err_code begin(struct mp *m, struct err *e)
-{
-	autourl to = { 0 };
-	autobuf type = { 0 };
-	autobuf body = { 0 };
-	bool is_location = m->asking == ASKING_LOCATION;
-	enum err_code rc = print_url(m, &to, e);
-	buf_text(&type, "Content-Type: ");
-	if (rc == ERR_OK && is_location)
-		rc = print_message(m, &to, &type, &body, e);
-	if (rc != ERR_OK)
-		return rc;
-	const char *headers[] = { "User-Agent: ConfigMgr Messaging HTTP Sender",
-				  is_location ? type.at : NULL, NULL };
-	struct http_request request = {
-		.method = is_location ? "CCM_POST" : "GET",
-		.url = m->url.at,
-		.headers = headers,
-		.secret_header = m->way == WAY_TOKEN ? m->token_line.at : NULL,
-		.body = buf_as_span(&body),
-		.has_body = is_location,
-		.leg = HTTP_SITE,
-		.offer_client = m->way == WAY_PLAIN && m->point->is_trusted &&
-				m->request.has_certificate,
-		.only_http1 = true, /* HTTP/2 has no reason phrase */
-		.max_body = CCM_REPLY_MAX,
-		.timeout_ms = TIMEOUT_MS,
-		.done = on_done,
-		.arg = m,
-	};
-	m->call = http_start(m->http, &request, e);
-	return m->call ? ERR_OK : e->code;
-}
-
-static void on_done(void *arg, const struct http_response *r)
+static void on_answer(void *arg, const struct exchange_answer *a)
 {
 	struct mp *m = arg;
 	struct err e = { 0 };
 	struct loclist list = { 0 };
-	m->call = NULL; /* http frees it */
-	if (r->result.code == ERR_OK)
-		m->point->has_answered = true;
-	if (m->asking == ASKING_LOCATION) {
-		if (read_reply(m, r, &list, &e) == ERR_OK) {
-			end(m, &list, &e);
-			loclist_free(&list);
-			return;
-		}
-		failed(m, &e);
+	m->exchange = NULL; /* it is gone */
+	m->point->has_answered |= a->has_answered;
+	if (m->asking == ASKING_LIST) {
+		read_list(m, a);
+	} else if (a->result.code != ERR_OK) {
+		exchange_tally_add(&m->tally, m->point->base, &a->result);
+	} else if (loclist_parse(a->body, "location reply", &list, &e) == ERR_OK) {
+		e.code = ERR_OK;
+		end(m, &list, &e);
+		loclist_free(&list);
+		return;
 	} else {
-		read_list(m, r);
-	}
-	if (may_try_other_way(m, r)) {
-		m->way = WAY_PLAIN;
-		if (begin(m, &e) == ERR_OK)
-			return;
-		failed(m, &e);
+		misunderstood(m, a, &e);
 	}
 	advance(m);
-	if (m->call)
+	if (m->exchange)
 		return;
-	sum_up(m, &e);
+	exchange_tally_sum(&m->tally, &e);
 	end(m, NULL, &e);
+}
+
+/* NULL with *e: exchange has told of it, where it came as far. */
+static struct exchange *begin(struct mp *m, struct err *e)
+{
+	autobuf xml = { 0 };
+	struct exchange_request r = {
+		.base = m->point->base,
+		.is_trusted = m->point->is_trusted,
+		.max_body = LIST_BYTES_MAX,
+		.done = on_answer,
+		.arg = m,
+	};
+	if (m->asking == ASKING_LIST) {
+		r.path = "/SMS_MP/.sms_aut";
+		r.query = "MPLIST";
+		return exchange_start(&m->silent, &r, e);
+	}
+	if (print_request(m, &xml, e) != ERR_OK)
+		return NULL;
+	r.endpoint = "MP_LocationManager";
+	r.reply_to = "LS_ReplyLocations";
+	r.name = "ContentLocation";
+	r.source_id = m->request.config->client_id;
+	r.body = buf_as_span(&xml);
+	return exchange_start(&m->how, &r, e);
 }
 
 /* The next one to be asked where the content is, and when there is none left, the
@@ -477,7 +256,6 @@ static bool choose(struct mp *m)
 	if (m->next < (is_late ? m->configured : m->count)) {
 		m->asking = ASKING_LOCATION;
 		m->point = &m->points[m->next++];
-		m->tried++;
 	} else {
 		while (m->next_list < m->configured &&
 		       !m->points[m->next_list].has_answered)
@@ -487,20 +265,17 @@ static bool choose(struct mp *m)
 		m->asking = ASKING_LIST;
 		m->point = &m->points[m->next_list++];
 	}
-	bool is_https = strncasecmp(m->point->base, "https:", 6) == 0;
-	m->way = is_https && m->point->is_trusted && m->token_line.len ?
-			 WAY_TOKEN : WAY_PLAIN;
 	return true;
 }
 
-/* Begin the next request; m->call stays NULL when nothing is left to try. */
+/* Begin the next question; m->exchange stays NULL when nothing is left to try. */
 static void advance(struct mp *m)
 {
-	while (m->call == NULL && choose(m)) {
+	while (m->exchange == NULL && choose(m)) {
 		struct err e = { 0 };
-		buf_clear(&m->url);
-		if (begin(m, &e) != ERR_OK)
-			failed(m, &e);
+		m->exchange = begin(m, &e);
+		if (m->exchange == NULL && m->asking == ASKING_LOCATION)
+			exchange_tally_add(&m->tally, m->point->base, &e);
 	}
 }
 
@@ -537,7 +312,6 @@ static enum err_code prepare(struct mp *m, struct err *e)
 	memcpy(m->content_id, l->content_id.at, l->content_id.len);
 	m->locate = *l;
 	buf_span(&m->groups, l->boundary_groups);
-	m->url.max = URL_ROOM;
 	m->began_ms = clock_now_ms();
 	if (span_trim(m->request.token).len)
 		mp_token_line(m->request.config->token_header, m->request.token,
@@ -549,6 +323,22 @@ static enum err_code prepare(struct mp *m, struct err *e)
 				  take_points(m, l->management_points, e);
 }
 
+static void set_how(struct mp *m, struct http *http)
+{
+	m->how = (struct exchange_how){
+		.http = http,
+		.config = m->request.config,
+		.token_line = m->token_line.len ? m->token_line.at : NULL,
+		.has_certificate = m->request.has_certificate,
+		.on_note = m->request.on_note,
+		.on_attempt = m->request.on_attempt,
+		.arg = m->request.arg,
+	};
+	m->silent = m->how;
+	m->silent.on_attempt = NULL;
+	m->silent.on_note = NULL;
+}
+
 struct mp *mp_start(struct http *http, const struct mp_request *request,
 		    struct err *e)
 {
@@ -557,13 +347,13 @@ struct mp *mp_start(struct http *http, const struct mp_request *request,
 		no_memory(e);
 		return NULL;
 	}
-	m->http = http;
 	m->request = *request;
 	if (prepare(m, e) == ERR_OK) {
+		set_how(m, http);
 		advance(m);
-		if (m->call)
+		if (m->exchange)
 			return m;
-		sum_up(m, e);
+		exchange_tally_sum(&m->tally, e);
 	}
 	mp_cancel(m);
 	return NULL;

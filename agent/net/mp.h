@@ -1,7 +1,7 @@
 #ifndef AGENT_NET_MP_H
 #define AGENT_NET_MP_H
 
-#include "agent/net/http.h"
+#include "agent/net/exchange.h"
 #include "agent/net/loclist.h"
 #include "agent/net/locreq.h"
 #include "agent/wire.h"
@@ -30,11 +30,7 @@ struct mp_request {
 };
 
 /*
- * Where a management point is: "https://mp01.example.net" (path ccm_system, or
- * ccm_system_tokenauth where a token is there and the scheme is https), or a
- * gateway base ".../CCM_Proxy_MutualAuth/<id>", which a token turns into
- * CCM_Proxy_ServerAuth. With both a certificate and a token, the token path is
- * tried first, then the certificate's on 401 and 403.
+ * How one management point is asked: agent/net/exchange.
  *
  * What an MPLIST over http names gets neither token nor certificate: else a liar
  * on the way could have them sent to himself. One learnt over https is asked

@@ -1,7 +1,9 @@
 #include "agent/net/net.h"
 
+#include "agent/net/assign.h"
 #include "agent/net/dav.h"
 #include "agent/net/dns.h"
+#include "agent/net/document.h"
 #include "agent/net/download.h"
 #include "agent/net/http.h"
 #include "agent/net/loclist.h"
@@ -29,6 +31,8 @@ struct net {
 	char probe_name[WIRE_NAME + 1];
 	struct dav *dav;
 	struct manifest *manifest;
+	struct assign *assign;
+	struct document *document; /* NULL until one was asked for */
 	/* what LIST found; FETCH refers to it */
 	struct entry_list *listing;
 	struct buf list_token; /* header line for the source being listed */
@@ -72,12 +76,18 @@ static void note(struct net *n, enum log_level level, const char *component,
 	must(wire_send(n->sock, WIRE_NOTE, &m, -1, NULL));
 }
 
-static void on_note(void *arg, const char *label, struct span text)
+static void note_text(struct net *n, const char *component, const char *label,
+		      struct span text)
 {
 	autobuf line = { .max = 16384 };
 	buf_print(&line, "%s : ", label);
 	buf_add(&line, text.at, text.len < 15000 ? text.len : 15000);
-	note(arg, LOG_DEBUG, "LocationServices", buf_as_span(&line));
+	note(n, LOG_DEBUG, component, buf_as_span(&line));
+}
+
+static void on_note(void *arg, const char *label, struct span text)
+{
+	note_text(arg, "LocationServices", label, text);
 }
 
 /* --- LOCATE, REPLAY ------------------------------------------------------- */
@@ -406,6 +416,73 @@ static enum err_code list(struct net *n, const struct wire_list *m, struct err *
 	return n->dav ? ERR_OK : e->code;
 }
 
+/* --- REGISTRATION, ASSIGNMENTS, RELAY -------------------------------------- */
+
+static void on_site_note(void *arg, const char *label, struct span text)
+{
+	note_text(arg, "PolicyAgent", label, text);
+}
+
+static void on_site_send(void *arg, enum wire_type type, const void *fields)
+{
+	struct net *n = arg;
+	must(wire_send(n->sock, type, fields, -1, NULL));
+}
+
+static void on_site(void *arg, const struct err *result)
+{
+	struct net *n = arg;
+	n->assign = NULL;
+	done(n, result);
+}
+
+static enum err_code ask_site(struct net *n, const struct wire_msg *m, struct err *e)
+{
+	enum err_code rc = tools_open_identity(&n->tools, e);
+	if (rc != ERR_OK)
+		return rc;
+	struct assign_request r = {
+		.http = n->tools.http,
+		.config = &n->tools.config->config,
+		.identity = n->tools.identity,
+		.token = buf_as_span(&n->tools.files[WIRE_FILE_TOKEN]),
+		.has_certificate = n->tools.files[WIRE_FILE_CERT].len > 0,
+		.call = m,
+		.on_attempt = on_attempt,
+		.on_note = on_site_note,
+		.send = on_site_send,
+		.done = on_site,
+		.arg = n,
+	};
+	n->assign = assign_start(&r, e);
+	return n->assign ? ERR_OK : e->code;
+}
+
+/* --- DOCUMENT --------------------------------------------------------------- */
+
+static void on_document(void *arg, const struct err *result)
+{
+	done(arg, result);
+}
+
+static enum err_code fetch_document(struct net *n, const struct wire_document *m,
+				    struct err *e)
+{
+	const struct wire_config *c = &n->tools.config->config;
+	struct document_options o = {
+		.http = n->tools.http,
+		.sock = n->sock,
+		.ring = n->tools.ring,
+		.slots = n->tools.ring ? (unsigned)c->ring_slots : 0,
+		.slot_bytes = c->slot_bytes,
+		.done = on_document,
+		.arg = n,
+	};
+	if (n->document == NULL)
+		n->document = document_new(&o, e);
+	return n->document ? document_start(n->document, m, e) : e->code;
+}
+
 static void cancel(struct net *n)
 {
 	struct wire_done m = { .answers_cancel = 1 };
@@ -414,6 +491,8 @@ static void cancel(struct net *n)
 	http_cancel(take_ptr(n->probe));
 	dav_cancel(take_ptr(n->dav));
 	manifest_cancel(take_ptr(n->manifest));
+	assign_cancel(take_ptr(n->assign));
+	document_cancel(n->document);
 	download_cancel(n->tools.download);
 	must(wire_send(n->sock, WIRE_DONE, &m, -1, NULL));
 }
@@ -434,6 +513,11 @@ static enum err_code start_call(struct net *n, struct wire_msg *m, struct err *e
 		return check_chain(n, &m->check_chain, e);
 	if (m->type == WIRE_LIST)
 		return list(n, &m->list, e);
+	if (m->type == WIRE_REGISTRATION || m->type == WIRE_ASSIGNMENTS ||
+	    m->type == WIRE_RELAY)
+		return ask_site(n, m, e);
+	if (m->type == WIRE_DOCUMENT)
+		return fetch_document(n, &m->document, e);
 	return err_set(e, ERR_INTERNAL, "keeper sent %s", wire_name(m->type));
 }
 
@@ -450,7 +534,8 @@ static void on_message(struct net *n, struct wire_msg *m)
 	} else if (m->type == WIRE_FETCH) {
 		must(download_fetch(n->tools.download, &m->fetch, &e));
 	} else if (m->type == WIRE_SLOT) {
-		must(download_slot(n->tools.download, m->slot.slot, &e));
+		if (!document_slot(n->document, m->slot.slot))
+			must(download_slot(n->tools.download, m->slot.slot, &e));
 	} else if (m->type == WIRE_CANCEL) {
 		cancel(n);
 	} else if (start_call(n, m, &e) != ERR_OK) {

@@ -122,6 +122,18 @@ static enum err_code open_http(struct tools *t, int sock, struct err *e)
 	return t->download ? ERR_OK : e->code;
 }
 
+enum err_code tools_open_identity(struct tools *t, struct err *e)
+{
+	struct buf *pem = &t->files[WIRE_FILE_IDENTITY];
+	if (pem->len == 0)
+		return ERR_OK;
+	identity_free(take_ptr(t->identity));
+	t->identity = identity_new(buf_as_span(pem), e);
+	explicit_bzero(pem->at, pem->len);
+	buf_clear(pem);
+	return t->identity ? ERR_OK : e->code;
+}
+
 enum err_code tools_open(struct tools *t, const struct wire_msg *config,
 			 int sock, struct err *e)
 {
@@ -129,5 +141,7 @@ enum err_code tools_open(struct tools *t, const struct wire_msg *config,
 	enum err_code rc = open_names(t, e);
 	if (rc == ERR_OK)
 		rc = open_trust(t, e);
+	if (rc == ERR_OK)
+		rc = tools_open_identity(t, e);
 	return rc == ERR_OK ? open_http(t, sock, e) : rc;
 }

@@ -1,6 +1,7 @@
 #ifndef AGENT_NET_TOOLS_H
 #define AGENT_NET_TOOLS_H
 
+#include "agent/net/identity.h"
 #include "agent/wire.h"
 #include "common/buf.h"
 
@@ -17,6 +18,7 @@ struct tools {
 	struct dns *dns;
 	struct resolve *resolve;
 	struct verify *verify;
+	struct identity *identity; /* NULL = none was handed over */
 	struct http *http;
 	struct download *download;
 };
@@ -24,6 +26,9 @@ struct tools {
 /* A FILE message: read it, map the ring. Takes its descriptor. */
 enum err_code tools_take_file(struct tools *t, struct wire_msg *m,
 			      struct err *e);
+
+/* Use the identity that was handed over last; nothing new: ERR_OK. CONFIG. */
+enum err_code tools_open_identity(struct tools *t, struct err *e);
 
 /* CONFIG came, and all files before it. config is borrowed for good. */
 enum err_code tools_open(struct tools *t, const struct wire_msg *config,

@@ -4,15 +4,14 @@
  * refused. With --control nobody enters the sandbox, and each should succeed:
  * that shows that the tries are real ones.
  *
- * Run as root, as an ordinary user, and as one with a capability:
- *   setpriv --reuid=nobody --regid=nogroup --clear-groups \
- *     [--inh-caps=+net_bind_service --ambient-caps=+net_bind_service] jail
+ * Run as root, as an ordinary user, and as one with capabilities: tests/jail/as-user.
  */
 #include "common/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/landlock.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -51,6 +50,7 @@ static struct {
 	struct sockaddr_un listener; /* abstract */
 	socklen_t listener_len;
 	bool is_root;
+	uid_t uid;            /* of before */
 	bool is_control;
 	int abi;         /* of the kernel, whatever the sandbox says */
 } jail = { .secret = "secret!" };
@@ -426,9 +426,40 @@ static bool try_keep_groups(void)
 
 static bool try_keep_capability(void)
 {
-	/* CAP_NET_BIND_SERVICE, the one a service manager would give. */
-	return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, 10, 0, 0) == 0 ||
+	/* What a service manager would give; RAISE needs it permitted. */
+	static const unsigned long given[] = { CAP_NET_BIND_SERVICE, CAP_SETUID,
+					       CAP_SETGID };
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct have[2] = { { 0 } };
+	for (size_t i = 0; i < sizeof(given) / sizeof(given[0]); i++)
+		if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, given[i], 0, 0) ==
+			    0 ||
+		    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, given[i], 0, 0) ==
+			    1)
+			return true;
+	if (syscall(SYS_capget, &header, have) != 0)
+		return true;
+	return have[0].permitted || have[0].effective || have[0].inheritable ||
+	       have[1].permitted || have[1].effective || have[1].inheritable ||
 	       chroot("/") == 0;
+}
+
+static bool try_keep_user(void)
+{
+	uid_t ru, eu, su;
+	return getresuid(&ru, &eu, &su) != 0 || ru == jail.uid || eu == jail.uid ||
+	       su == jail.uid || setresuid((uid_t)-1, jail.uid, (uid_t)-1) == 0;
+}
+
+static bool try_keep_bounding_set(void)
+{
+	for (unsigned long c = 0;; c++) {
+		int is_in = prctl(PR_CAPBSET_READ, c, 0, 0, 0);
+		if (is_in != 0)
+			return is_in > 0;
+	}
 }
 
 enum needs {
@@ -501,6 +532,8 @@ static const struct attempt {
 	{ "outlive-parent", try_outlive_parent, 0, 0 },
 	{ "be-root", try_be_root, 0, NEEDS_ROOT },
 	{ "keep-groups", try_keep_groups, 0, NEEDS_ROOT },
+	{ "keep-user", try_keep_user, 0, NEEDS_ROOT },
+	{ "keep-bounding-set", try_keep_bounding_set, 0, NEEDS_ROOT },
 	{ "keep-capability", try_keep_capability, 0, 0 },
 };
 
@@ -630,6 +663,7 @@ static void make_listener(void)
 static void set_up(void)
 {
 	jail.parent = getpid();
+	jail.uid = getuid();
 	jail.is_root = geteuid() == 0;
 	jail.abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0,
 				LANDLOCK_CREATE_RULESET_VERSION);

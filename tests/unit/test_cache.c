@@ -330,6 +330,36 @@ TEST(cache_reserve__quota__least_recently_used_goes_first)
 	cache_close(c);
 }
 
+static bool is_wanted(void *arg, const char *name)
+{
+	return strcmp(name, arg) == 0;
+}
+
+TEST(cache_reserve__kept_by_policy__another_goes_or_nothing)
+{
+	struct err e = { 0 };
+	struct cache *c = open_new(100, 0);
+	struct content ours = content_of("ABC00009.1");
+	struct draft own;
+	unsigned evicted;
+	char kept[] = "ABC00001.1";
+	publish(c, kept, 40, 1); /* the oldest */
+	publish(c, "ABC00002.1", 40, 2);
+	cache_keep(c, is_wanted, kept);
+	assert_ok(cache_begin(c, &ours, &own, &e));
+	assert_err(cache_reserve(c, "ABC00009.1", 61, NULL, &e), ERR_SPACE_CACHE);
+	assert_ok(cache_reserve(c, "ABC00009.1", 60, &evicted, &e));
+	assert_int_equal(evicted, 1);
+	assert_true(is_published(c, kept));
+	assert_false(is_published(c, "ABC00002.1"));
+	/* by hand all of them may go */
+	cache_keep(c, NULL, NULL);
+	assert_ok(cache_reserve(c, "ABC00009.1", 61, &evicted, &e));
+	assert_false(is_published(c, kept));
+	draft_close(&own);
+	cache_close(c);
+}
+
 TEST(cache_reserve__another_agent_is_promised_room__not_given_twice)
 {
 	struct err e = { 0 };

@@ -179,6 +179,76 @@ TEST(ccm_encode__anonymous__source_id_is_empty)
 	assert_non_null(find(&got, expected.at, expected.len));
 }
 
+/* Signs by writing down what it was given, in hex. */
+static enum err_code sign(const void *arg, struct span bytes, struct buf *hex,
+			  struct err *e)
+{
+	if (arg)
+		return err_set(e, ERR_INTERNAL, "no key");
+	for (size_t i = 0; i < bytes.len; i++)
+		buf_print(hex, "%02X", (unsigned char)bytes.at[i]);
+	return ERR_OK;
+}
+
+/* The text of the <Msg> in front of a message: ASCII again. */
+static void msg_of(const struct buf *message, struct buf *out)
+{
+	const char *at = find(message, "\xff\xfe", 2);
+	assert_non_null(at);
+	for (at += 2; at[0] != '\r'; at += 2)
+		buf_char(out, at[0]);
+}
+
+TEST(ccm_encode__signed__hook_over_part_2_as_sent)
+{
+	for (int is_plain = 0; is_plain < 2; is_plain++) {
+		autobuf got = { 0 };
+		autobuf msg = { 0 };
+		autobuf expected = { .max = 1 << 16 };
+		struct ccm_message m = example;
+		m.is_plain = is_plain;
+		m.source_id = "GUID:ab";
+		m.sign = sign;
+		m.public_key = SPAN_LIT("0602");
+		encode(&m, &got);
+		msg_of(&got, &msg);
+		/* part 2, by hand: behind the last empty line, before the end */
+		const char *part = find(&got, is_plain ? TEXT "<" : BINARY,
+					strlen(is_plain ? TEXT "<" : BINARY));
+		assert_non_null(part);
+		part += strlen(is_plain ? TEXT : BINARY);
+		struct span sent = { part, (size_t)(got.at + got.len - part) -
+						   strlen(END) };
+		buf_text(&expected, "<Hooks><Hook2 Name=\"clientauth\">"
+				    "<Property Name=\"AuthSenderMachine\">pear"
+				    "</Property><Property Name=\"PublicKey\">0602"
+				    "</Property><Property Name=\"ClientIDSignature\">"
+				    "47005500490044003A00410042000000</Property>"
+				    "<Property Name=\"PayloadSignature\">");
+		struct err e = { 0 };
+		assert_ok(sign(NULL, sent, &expected, &e));
+		buf_text(&expected, "</Property><Property Name="
+				    "\"ClientCapabilities\">NonSSL</Property>"
+				    "<Property Name=\"HashAlgorithm\">"
+				    "1.2.840.113549.1.1.11</Property></Hook2>");
+		buf_text(&expected, is_plain ? "" :
+					       "<Hook3 Name=\"zlib-compress\"/>");
+		buf_text(&expected, "</Hooks></Msg>");
+		if (!strstr(msg.at, expected.at))
+			fail_msg("%s\nis not in\n%s", expected.at, msg.at);
+	}
+}
+
+TEST(ccm_encode__cannot_be_signed__no_message)
+{
+	struct err e = { 0 };
+	autobuf out = { 0 };
+	struct ccm_message m = example;
+	m.sign = sign;
+	m.sign_arg = "x";
+	assert_err(ccm_encode(&m, &out, &e), ERR_INTERNAL);
+}
+
 TEST(ccm_encode__host_with_markup__becomes_question_marks)
 {
 	autobuf got = { 0 };

@@ -141,6 +141,83 @@ TEST(choose_sources__several_cloud_sources__by_connect_time)
 	assert_order(&s, "3 0 1 2");
 }
 
+TEST(choose_sources__host_absent_or_ill_lately__after_the_others)
+{
+	autoscene s = { 0 };
+	add(&s, DP("a"), "LOCAL");
+	add(&s, DP("b"), "SUBNET");
+	add(&s, DP("c"), "SUBNET");
+	add(&s, DP("d"), "SITE");
+	add(&s, CLOUD("e"), "");
+	const int64_t absent[] = { -1, 720, -1, -1, -1 };
+	const int64_t ill[] = { 59, 3, -1, -1, -1 };
+	struct choose_rules rules = allow;
+	rules.absent_s = absent;
+	rules.ill_s = ill;
+	assert_err(choose(&s, &rules), ERR_OK);
+	/* never after the cloud: that needs evidence of this run */
+	assert_order(&s, "2 3 0 1 4");
+	assert_reason(&s, 0, "was not well 59 s ago: after the others; locality LOCAL");
+	assert_reason(&s, 1, "did not have it 12 min ago: after the others; ");
+	assert_reason(&s, 2, "locality SUBNET: in the same subnet");
+	rules.absent_s = NULL;
+	choose(&s, &rules);
+	assert_reason(&s, 1, "was not well 3 s ago");
+	rules.ill_s = NULL;
+	choose(&s, &rules);
+	assert_order(&s, "0 1 2 3 4");
+}
+
+TEST(choose_sources__all_hosts_absent_or_ill__order_stays_and_all_usable)
+{
+	autoscene s = { 0 };
+	add(&s, DP("far"), "SITE");
+	add(&s, DP("a"), "SUBNET");
+	add(&s, DP("b"), "SUBNET");
+	const int64_t absent[] = { 0, 5, -1 }, ill[] = { -1, -1, 5 };
+	struct choose_rules rules = allow;
+	rules.absent_s = absent;
+	rules.ill_s = ill;
+	assert_err(choose(&s, &rules), ERR_OK);
+	assert_order(&s, "1 2 0");
+	assert_int_equal(s.result.usable, 3);
+}
+
+TEST(choose_sources__cloud_ill_or_preferred__memory_moves_no_cloud)
+{
+	autoscene s = { 0 };
+	add(&s, CLOUD("c0"), "");
+	add(&s, CLOUD("c1"), "");
+	add(&s, DP("a"), "SUBNET");
+	const int64_t ago[] = { 5, -1, 5 };
+	struct choose_rules rules = allow;
+	rules.absent_s = rules.ill_s = ago;
+	assert_err(choose(&s, &rules), ERR_OK);
+	assert_order(&s, "2 0 1");
+	assert_reason(&s, 0, "cloud: after on-premises");
+	rules.cloud = CHOOSE_CLOUD_PREFER;
+	choose(&s, &rules);
+	assert_order(&s, "0 1 2");
+}
+
+TEST(choose_sources__from_a_host__its_memory_does_not_count)
+{
+	autoscene s = { 0 };
+	add(&s, DP("a"), "LOCAL");
+	add(&s, DP("b"), "SUBNET");
+	const int64_t ago[] = { 5, 5 };
+	struct choose_rules rules = allow;
+	rules.absent_s = ago;
+	rules.from = "b";
+	assert_err(choose(&s, &rules), ERR_OK);
+	assert_order(&s, "1 | 0");
+	assert_reason(&s, 1, "locality SUBNET: in the same subnet");
+	assert_reason(&s, 0, "not asked for");
+	rules.from = "on-prem";
+	choose(&s, &rules);
+	assert_reason(&s, 1, "did not have it 5 s ago");
+}
+
 TEST(choose_sources__cloud_not_allowed__refused_naming_the_setting)
 {
 	autoscene s = { 0 };

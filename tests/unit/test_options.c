@@ -71,6 +71,8 @@ TEST(options_parse__every_verb__is_known)
 	assert_good("--status ABC00042", VERB_STATUS);
 	assert_good("--why ABC00042", VERB_WHY);
 	assert_good("--history", VERB_HISTORY);
+	assert_good("--poll", VERB_POLL);
+	assert_good("--stop ABC00042.3", VERB_STOP);
 	assert_good("--cache list", VERB_CACHE);
 	assert_good("--cache verify", VERB_CACHE);
 	assert_good("--cache trim", VERB_CACHE);
@@ -212,7 +214,7 @@ TEST(options_parse__option_of_another_verb__names_those_it_goes_with)
 	assert_bad("--to d --locate A1", "--to does not go with --locate");
 	assert_bad("--help --json", "--json does not go with --help");
 	assert_bad("--check-config --progress bar", "--progress does not go");
-	assert_bad("--locate A1 --dry-run", "(but with --download)");
+	assert_bad("--locate A1 --dry-run", "(but with --download, --once)");
 	assert_good("--diagnose A1 --hash sha256:00", VERB_DIAGNOSE);
 	assert_good("--resolve h --from cloud", VERB_RESOLVE);
 }
@@ -251,13 +253,36 @@ TEST(options_parse__what_must_stand_together__does)
 	assert_good("--download A1 --allow-unverified --to d", VERB_DOWNLOAD);
 }
 
-TEST(options_help__text__marks_the_service_and_fits_a_terminal)
+TEST(options_parse__verbs_of_the_service__take_their_options)
+{
+	assert_good("--once --dry-run --progress json --policy p --json", VERB_ONCE);
+	assert_good("--daemon --policy p --set a.b=1 --config c --verbose",
+		    VERB_DAEMON);
+	assert_good("--status A1 --json --policy p", VERB_STATUS);
+	assert_good("--why A1 --json", VERB_WHY);
+	assert_good("--history --json", VERB_HISTORY);
+	assert_good("--stop A1 --json --config c", VERB_STOP);
+	assert_bad("--daemon --json", "--json does not go with --daemon");
+	assert_bad("--daemon now", "one word too many");
+	assert_bad("--why", "--why wants more: --why CONTENT");
+	assert_bad("--stop", "--stop wants more: --stop CONTENT");
+	assert_bad("--poll A1", "one word too many");
+	assert_bad("--history A1", "one word too many");
+	assert_bad("--status A1 A2", "one word too many");
+	assert_bad("--status --dry-run", "(but with --download, --once)");
+	assert_bad("--poll --policy p", "--policy does not go with --poll");
+	assert_bad("--polling", "did you mean --poll?");
+}
+
+TEST(options_help__text__has_every_verb_and_fits_a_terminal)
 {
 	autobuf out = { 0 };
 	options_help(&out);
-	assert_non_null(strstr(out.at, "--daemon"));
-	assert_non_null(strstr(out.at, "(not in this version)"));
+	for (int v = VERB_NONE + 1; v <= VERB_HELP; v++)
+		assert_non_null(strstr(out.at, options_word((enum options_verb)v)));
 	assert_non_null(strstr(out.at, "--check-chain FILE"));
+	assert_non_null(strstr(out.at, "--stop CONTENT"));
+	assert_null(strstr(out.at, "not in this version"));
 	for (const char *line = out.at; line;) {
 		const char *end = strchr(line, '\n');
 		assert_true(end == NULL || end - line <= 80);
@@ -265,22 +290,20 @@ TEST(options_help__text__marks_the_service_and_fits_a_terminal)
 	}
 }
 
-TEST(options_is_service__verbs__the_five)
+TEST(options_word__verbs__as_the_command_line_has_them)
 {
-	unsigned count = 0;
-	for (int v = VERB_NONE; v <= VERB_HELP; v++)
-		count += options_is_service((enum options_verb)v);
-	assert_int_equal(count, 5);
-	assert_true(options_is_service(VERB_DAEMON));
-	assert_false(options_is_service(VERB_CACHE));
 	assert_string_equal(options_word(VERB_VERIFY_SERVER), "--verify-server");
+	assert_string_equal(options_word(VERB_NONE), "");
+	assert_string_equal(options_progress_word(PROGRESS_AUTO), "auto");
+	assert_string_equal(options_progress_word(PROGRESS_NONE), "none");
 }
 
-TEST(options_completion__script__names_every_verb_but_the_service)
+TEST(options_completion__script__names_every_verb)
 {
 	autobuf out = { 0 };
 	options_completion(&out);
 	assert_non_null(strstr(out.at, "complete -F _agent agent"));
 	assert_non_null(strstr(out.at, "--check-config"));
-	assert_null(strstr(out.at, "--daemon"));
+	assert_non_null(strstr(out.at, "--daemon"));
+	assert_non_null(strstr(out.at, "--stop"));
 }

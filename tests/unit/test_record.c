@@ -1,15 +1,14 @@
 #include "tests/unit/test.h"
 
+#include "agent/keeper/database.h"
 #include "agent/keeper/record.h"
-#include "common/fs.h"
+#include "common/clock.h"
 #include "common/own.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static char folder[256];
@@ -42,33 +41,6 @@ static void write_at(const char *name, long offset, const void *bytes, size_t le
 	autofd fd = open(at(name), O_WRONLY | O_CREAT, 0600);
 	assert_true(fd >= 0);
 	assert_int_equal(pwrite(fd, bytes, len, offset), (ssize_t)len);
-}
-
-/* How many files begin so? */
-static unsigned count_of(const char *prefix)
-{
-	unsigned n = 0;
-	DIR *dir = opendir(at(""));
-	struct dirent *entry;
-	while (dir && (entry = readdir(dir)) != NULL)
-		n += strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
-	if (dir)
-		closedir(dir);
-	return n;
-}
-
-TEST(record_open__new_folder__private)
-{
-	struct stat st;
-	fresh();
-	mode_t old = umask(0);
-	record_close(open_again());
-	umask(old);
-	assert_int_equal(stat(at(""), &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0700);
-	assert_int_equal(stat(at("state.db"), &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0600);
-	record_close(NULL);
 }
 
 TEST(record_host__set_get__round_trip)
@@ -119,121 +91,39 @@ TEST(record_search__begin_again_done__age)
 	struct record *r = open_again();
 	assert_int_equal(record_search_since(r, "ABC.1", 1000), 1000);
 	assert_int_equal(record_search_since(r, "ABC.1", 1600), 1000);
-	/* the clock went back: never a negative age */
+	/* the clock went back: never a negative age, and it grows again */
 	assert_int_equal(record_search_since(r, "ABC.1", 900), 900);
+	assert_int_equal(record_search_since(r, "ABC.1", 950), 900);
 	record_search_done(r, "ABC.1");
 	assert_int_equal(record_search_since(r, "ABC.1", 2000), 2000);
 	record_close(r);
 }
 
-TEST(record_open__no_database__set_aside)
+TEST(record_open__more_than_1000_hosts__newest_stay)
 {
 	struct err e = { 0 };
+	struct clock_fake clock = { .wall_ms = 1800000000000 };
+	enum wire_rung rung;
+	enum wire_form form;
+	char name[32];
 	fresh();
-	record_close(open_again());
-	write_at("state.db", 0, "this is no database, not at all", 31);
 	struct record *r = open_again();
-	assert_ok(record_set_text(r, "k", SPAN_LIT("v"), &e));
+	clock_set_fake(&clock);
+	assert_ok(database_begin(record_database(r), &e));
+	for (int i = 0; i < 1003; i++) {
+		snprintf(name, sizeof(name), "dp%04d", i);
+		clock.wall_ms += 1000;
+		assert_ok(record_set_host(r, name, WIRE_RUNG_PLAIN, WIRE_FORM_SCCM,
+					  &e));
+	}
+	assert_ok(database_commit(record_database(r), &e));
+	clock_set_fake(NULL);
 	record_close(r);
-	assert_int_equal(count_of("state.db.broken-"), 1);
-}
-
-TEST(record_open__every_page_overwritten__never_fails)
-{
-	struct err e = { 0 };
-	char junk[512];
-	memset(junk, 0xa5, sizeof(junk));
-	for (long offset = 512; offset < 4 * 4096; offset += 1024) {
-		fresh();
-		struct record *r = open_again();
-		assert_ok(record_set_text(r, "k", SPAN_LIT("v"), &e));
-		record_close(r);
-		write_at("state.db", offset, junk, sizeof(junk));
-		r = open_again();
-		assert_ok(record_set_text(r, "k", SPAN_LIT("v"), &e));
-		record_close(r);
-	}
-}
-
-TEST(record_open__cut_off_anywhere__never_fails)
-{
-	for (long len = 0; len < 4 * 4096; len += 999) {
-		fresh();
-		record_close(open_again());
-		assert_int_equal(truncate(at("state.db"), len), 0);
-		record_close(open_again());
-	}
-}
-
-TEST(record_open__newer_version__names_both)
-{
-	struct err e = { 0 };
-	fresh();
-	record_close(open_again());
-	/* user_version: 4 bytes, big-endian, at 60 (sqlite.org/fileformat2) */
-	write_at("state.db", 60, "\0\0\0\2", 4);
-	assert_null(record_open(at(""), &e));
-	assert_err(e.code, ERR_FOLDER);
-	assert_non_null(strstr(e.text, "version 2"));
-	assert_non_null(strstr(e.text, "up to 1"));
-	assert_int_equal(count_of("state.db.broken-"), 0);
-}
-
-TEST(record_open__tables_missing__set_aside)
-{
-	fresh();
-	record_close(open_again());
-	assert_int_equal(unlink(at("state.db")), 0);
-	record_close(open_again());
-	/* version 1 without a table: an empty database, marked */
-	struct stat st;
-	assert_int_equal(stat(at("state.db"), &st), 0);
-	assert_int_equal(truncate(at("state.db"), 4096), 0);
-	record_close(open_again());
-	assert_int_equal(count_of("state.db.broken-"), 1);
-}
-
-TEST(record_open__link_or_pipe_planted__refused)
-{
-	struct err e = { 0 };
-	fresh();
-	record_close(open_again());
-	assert_int_equal(unlink(at("state.db")), 0);
-	assert_int_equal(symlink("/tmp/planted", at("state.db")), 0);
-	assert_null(record_open(at(""), &e));
-	assert_err(e.code, ERR_FOLDER);
-	assert_int_equal(unlink(at("state.db")), 0);
-	assert_int_equal(mkfifo(at("state.db"), 0600), 0);
-	assert_null(record_open(at(""), &e));
-	assert_err(e.code, ERR_FOLDER);
-}
-
-TEST(record_open__many_at_once__all_succeed)
-{
-	enum { RACERS = 24 };
-	fresh();
-	pid_t pids[RACERS];
-	for (int i = 0; i < RACERS; i++) {
-		pids[i] = fork();
-		if (pids[i] == 0) {
-			struct err e = { 0 };
-			struct record *r = record_open(at(""), &e);
-			bool is_fine = r && record_set_text(r, "k", SPAN_LIT("v"),
-							    &e) == ERR_OK;
-			if (!is_fine)
-				fprintf(stderr, "%s\n", e.text);
-			record_close(r);
-			_exit(!is_fine);
-		}
-	}
-	int failed = 0;
-	for (int i = 0; i < RACERS; i++) {
-		int status;
-		assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
-		failed += status != 0;
-	}
-	assert_int_equal(failed, 0);
-	assert_int_equal(count_of("state.db.broken-"), 0);
+	r = open_again();
+	assert_false(record_get_host(r, "dp0002", &rung, &form));
+	assert_true(record_get_host(r, "dp0003", &rung, &form));
+	assert_true(record_get_host(r, "dp1002", &rung, &form));
+	record_close(r);
 }
 
 TEST(record_client_id__none__made_once_and_private)

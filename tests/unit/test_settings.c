@@ -83,6 +83,13 @@ TEST(settings_load__nothing_given__the_documented_defaults)
 	assert_string_equal(l.s.token_header, "Authorization: Bearer");
 	assert_string_equal(l.s.policy_source, "/etc/cloud-dp-agent/policy.d");
 	assert_int_equal(l.s.poll_interval_ms, 3600000);
+	assert_string_equal(l.s.policy_local, "/etc/cloud-dp-agent/policy.d");
+	assert_int_equal(l.s.windows.count, 0);
+	assert_string_equal(l.s.hooks_on_content, "");
+	assert_int_equal(l.s.hooks_timeout_ms, 600000);
+	assert_int_equal(l.s.state_messages, 2);
+	assert_string_equal(l.s.events_file, "");
+	assert_string_equal(l.s.metrics_file, "");
 	assert_true(l.s.cloud_allow);
 	assert_false(l.s.cloud_public_only);
 	assert_int_equal(l.s.cloud_suffixes.count, 0);
@@ -196,6 +203,51 @@ TEST(settings_load__certificate_without_key__problem_with_its_line)
 	SET("client.key=/k");
 	load(&c, NULL);
 	assert_err(c.rc, ERR_USAGE);
+}
+
+TEST(settings_load__keys_of_the_service__read)
+{
+	autoloaded l;
+	load(&l, "[policy]\nsource = mp\nlocal =\n[schedule]\n"
+		 "window = Mon-Fri 19:00-06:00\nwindow = Sat,Sun 0:00-24:00\n"
+		 "[hooks]\non_content = /h\ntimeout = 90\n[report]\n"
+		 "state_messages = no\nevents_file = /e\nmetrics_file = /m\n");
+	assert_loaded(&l);
+	assert_string_equal(l.s.policy_source, "mp");
+	assert_string_equal(l.s.policy_local, "");
+	assert_int_equal(l.s.windows.count, 2);
+	assert_string_equal(l.s.windows.items[1], "Sat,Sun 0:00-24:00");
+	assert_string_equal(l.s.hooks_on_content, "/h");
+	assert_int_equal(l.s.hooks_timeout_ms, 90000);
+	assert_int_equal(l.s.state_messages, 0);
+	assert_string_equal(l.s.events_file, "/e");
+	assert_string_equal(l.s.metrics_file, "/m");
+}
+
+TEST(settings_load__bad_windows__problems)
+{
+	autoloaded a, b, c;
+	load(&a, "[schedule]\nwindow = Mo-Fr 8-9\nwindow = 8:00-9:00\n[report]\n"
+		 "state_messages = maybe\n");
+	assert_err(a.rc, ERR_CONFIG);
+	assert_problem(&a, ":2: [schedule] window = Mo-Fr 8-9: must be days and times "
+			   "as Mon-Fri 19:00-06:00: days are");
+	assert_problem(&a, ":5: [report] state_messages = maybe: must be no, yes or "
+			   "auto");
+	autobuf text = { 0 };
+	buf_text(&text, "[schedule]\n");
+	for (unsigned i = 0; i < 34; i++)
+		buf_text(&text, "window = 8:00-9:00\n");
+	load(&b, text.at);
+	assert_err(b.rc, ERR_CONFIG);
+	assert_problem(&b, ":34: [schedule] window stands 34 times: at most 32");
+	char one[] = "schedule.window=8:00-9:00", *sets[33];
+	for (size_t i = 0; i < 33; i++)
+		sets[i] = one;
+	set(sets, 33);
+	load(&c, NULL);
+	assert_err(c.rc, ERR_USAGE);
+	assert_problem(&c, "--set schedule.window: [schedule] window stands 33 times");
 }
 
 TEST(settings_load__set__stronger_than_the_file)
@@ -338,6 +390,12 @@ TEST(settings_print__origins__each_value_has_its_own)
 	assert_non_null(strstr(out.at, "tls.minimum = 1.2    ; default\n"));
 	assert_non_null(strstr(out.at, "tls.profile = standard    ; /"));
 	assert_non_null(strstr(out.at, "policy.poll_interval = 1h    ; default\n"));
+	assert_non_null(strstr(out.at, "schedule.window =    ; default\n"));
+	assert_non_null(strstr(out.at, "hooks.on_content =    ; default\n"
+				       "hooks.timeout = 10m    ; default\n"
+				       "report.state_messages = auto    ; default\n"
+				       "report.events_file =    ; default\n"
+				       "report.metrics_file =    ; default\n"));
 	assert_non_null(strstr(out.at, "proxy.url = http://upper:2    ; environment\n"
 				       "proxy.url = http://lower:1    ; environment\n"
 				       "proxy.bypass = localhost    ; environment\n"));

@@ -1,73 +1,12 @@
+#include "tests/unit/capture.h"
 #include "tests/unit/test.h"
 
 #include "agent/cli/show.h"
 #include "agent/cli/words.h"
-#include "common/fs.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-/* What goes to one of our standard descriptors, until captured() is called. */
-struct capture {
-	char path[160];
-	FILE *stream;
-	int fd, saved;
-	struct buf text;
-};
-
-static void capture(struct capture *c, FILE *stream)
-{
-	*c = (struct capture){ .stream = stream, .fd = fileno(stream) };
-	snprintf(c->path, sizeof(c->path), "%s/out", test_folder());
-	fflush(stream);
-	c->saved = dup(c->fd);
-	int fd = open(c->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	assert_true(fd >= 0 && c->saved >= 0 && dup2(fd, c->fd) >= 0);
-	close(fd);
-}
-
-static const char *captured(struct capture *c)
-{
-	struct err e = { 0 };
-	fflush(c->stream);
-	assert_true(dup2(c->saved, c->fd) >= 0);
-	close(c->saved);
-	assert_ok(fs_read_all(AT_FDCWD, c->path, &c->text, &e));
-	return c->text.at ? c->text.at : "";
-}
-
-static void uncapture(struct capture *c)
-{
-	buf_free(&c->text);
-}
-#define autocapture __attribute__((cleanup(uncapture))) struct capture
-
-static void assert_has(const char *text, const char *part)
-{
-	assert_non_null(text);
-	if (strstr(text, part) == NULL) {
-		print_error("%s", text);
-		fail_msg("lacks: %s", part);
-	}
-}
-
-static void assert_lacks(const char *text, const char *part)
-{
-	assert_non_null(text);
-	if (strstr(text, part) != NULL)
-		fail_msg("has: %s", part);
-}
-
-/* One line with a line feed, and braces round it. */
-static void assert_one_object(const char *text)
-{
-	size_t len = strlen(text);
-	assert_true(len > 3 && text[0] == '{' && text[len - 2] == '}');
-	assert_ptr_equal(strchr(text, '\n'), text + len - 1);
-}
 
 static char url[] = "https://dp.example.net/a?sig=SECRET&x=1";
 static char host[] = "dp.example.net";
@@ -388,4 +327,23 @@ TEST(words_time__figures__readable)
 	assert_string_equal(words_time(59999, at), "1:00 min");
 	assert_string_equal(words_time(65000, at), "1:05 min");
 	assert_string_equal(words_time(7201000, at), "2:00:01 h");
+}
+
+TEST(words_away__moments__are_two_units_at_most)
+{
+	static const struct {
+		int64_t at, now;
+		const char *want;
+	} cases[] = {
+		{ 100, 100, "now" }, { 101, 100, "in 1 s" }, { 100, 159, "59 s ago" },
+		{ 160, 100, "in 1 min" }, { 3700, 0, "in 1 h 1 min" },
+		{ 0, 3600, "1 h ago" }, { 11520, 0, "in 3 h 12 min" },
+		{ 0, 90000, "1 d 1 h ago" }, { 8640000, 0, "in 100 d" },
+		{ INT64_MAX, 0, "in 106751991167300" },
+	};
+	char out[WORDS_SIZE];
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		words_away(cases[i].at, cases[i].now, out);
+		assert_memory_equal(out, cases[i].want, strlen(cases[i].want));
+	}
 }
