@@ -417,6 +417,29 @@ def is_alive(pid):
         return False
 
 
+class Mounted:
+    """A small tmpfs on a folder."""
+
+    def __init__(self, path, options):
+        if os.geteuid() != 0:
+            skip("a tmpfs needs root")
+        self.path = path
+        os.makedirs(path, exist_ok=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options + ",mode=755",
+                               "none", path], capture_output=True, text=True)
+        if done.returncode:
+            skip("no tmpfs here: " + done.stderr.strip())
+
+    def __enter__(self):
+        return self
+
+    def remount(self, options):
+        subprocess.run(["mount", "-o", "remount," + options, self.path], check=True)
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", self.path], check=True)
+
+
 def find_text(text, *folders):
     """Files under the folders that hold `text`."""
     found = []

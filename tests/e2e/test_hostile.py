@@ -24,7 +24,8 @@ from xml.sax.saxutils import quoteattr
 import harness
 import bench
 from bench import SOURCE_ERRORS, Case
-from harness import PACKAGE, VERSION, check, error_of, expect, replies, same, skip
+from harness import (Mounted, PACKAGE, VERSION, check, error_of, expect, replies,
+                     same, skip)
 
 import fault                                                        # noqa: E402
 import iis                                                          # noqa: E402
@@ -1043,29 +1044,6 @@ def many_and_large_files_stay_small():
 
 
 # -- surroundings ---------------------------------------------------------------------------
-
-class Mounted:
-    """A small tmpfs under a folder of the case."""
-
-    def __init__(self, path, options):
-        if os.geteuid() != 0:
-            skip("a tmpfs needs root")
-        self.path = path
-        os.makedirs(path, exist_ok=True)
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options + ",mode=755",
-                               "none", path], capture_output=True, text=True)
-        if done.returncode:
-            skip("no tmpfs here: " + done.stderr.strip())
-
-    def __enter__(self):
-        return self
-
-    def remount(self, options):
-        subprocess.run(["mount", "-o", "remount," + options, self.path], check=True)
-
-    def __exit__(self, *_):
-        subprocess.run(["umount", self.path], check=True)
-
 
 @check
 def disk_full():

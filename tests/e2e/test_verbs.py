@@ -52,6 +52,10 @@ USAGE = (
     ("--set", "transfer.connections=0", "--download", "ABC00042"),
     ("--set", "dns.server=nonsense:x", "--locate", "ABC00042"),
     ("--help", "me"), ("--version", "1"), ("--json",), ("--quiet", "--verbose"),
+    ("--daemon", "now"), ("--daemon", "--progress", "bar"), ("--why",), ("--stop",),
+    ("--why", "../x"), ("--stop", "../x"), ("--status", "../x"),
+    ("--status", "ABC00042", "more"), ("--history", "ABC00042"), ("--poll", "now"),
+    ("--once", "ABC00042"), ("--status", "--dry-run"), ("--poll", "--policy", "/x"),
 )
 
 
@@ -66,13 +70,22 @@ def usage_errors():
 
 
 @check
-def service_verbs_say_so():
-    for words in (("--daemon",), ("--once",), ("--status",), ("--status", PACKAGE),
-                  ("--why", PACKAGE), ("--history",), ("--once", "--dry-run")):
-        for more in ((), ("--json",)):
-            run = bare(*words, *more, status=2)
-            same(run.out, "", words)
-            expect("service" in run.err, run.err)
+def service_verbs_without_a_service():
+    """they look at what there is, leave nothing behind, and say that none runs"""
+    with Small(mp=False) as s:
+        for name in ("state", "cache"):
+            os.rmdir(s.path(name))
+        for words in (("--status",), ("--status", PACKAGE), ("--why", PACKAGE),
+                      ("--history",), ("--once", "--dry-run")):
+            wants(s.run(*words), 0)
+            same(ask(s, *words).json["error"], None, words)
+        expect("no service is running" in s.run("--status").out, "not said")
+        for words in (("--poll",), ("--stop", PACKAGE)):
+            run = ask(s, *words, status=31)
+            same(error_of(run)["code"], "STATE")
+            expect("no service" in run.err, run.err)
+        for name in ("state", "cache"):
+            expect(not os.path.exists(s.path(name)), name, "was made")
 
 
 @check
@@ -80,7 +93,7 @@ def help_and_version():
     run = bare("--help", status=0)
     for word in ("--download", "--locate", "--resolve", "--verify-server", "--check-chain",
                  "--diagnose", "--replay", "--daemon", "--once", "--status", "--why",
-                 "--history", "--cache", "--check-config", "--version", "--config",
+                 "--history", "--poll", "--stop", "--cache", "--check-config", "--version", "--config",
                  "--policy", "--set", "--to", "--hash", "--allow-unverified", "--from",
                  "--dry-run", "--json", "--progress", "--quiet", "--verbose", "--ca",
                  "--crl", "--at", "--name"):
