@@ -156,7 +156,7 @@ enum wire_form {
 	S(management_points, WIRE_LISTS) S(fqdn, WIRE_NAME)
 #define WIRE_FIELDS_assignments(U, S) \
 	S(management_points, WIRE_LISTS) S(fqdn, WIRE_NAME) S(smsid, 64)
-/* One state message (docs/wire.md 9). time: RFC 3339. */
+/* One state message (docs/wire.md 10). time: RFC 3339. */
 #define WIRE_FIELDS_relay(U, S)                                               \
 	S(management_points, WIRE_LISTS) S(fqdn, WIRE_NAME) S(smsid, 64)      \
 	S(topic, WIRE_NAME) U(topic_type, 65535) U(state, 65535)              \

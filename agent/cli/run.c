@@ -228,8 +228,7 @@ static enum err_code load_policy(struct verbs_run *r, struct err *e)
 	r->policy_source = named ? named : r->settings.policy_source;
 	if (r->policy_source == NULL)
 		return ERR_OK; /* no memory for settings */
-	return poll_load(&r->settings, r->policy_source,
-			 named || !is_default(&r->settings, "policy", "source"),
+	return poll_load(&r->settings, r->policy_source, r->policy_must_exist,
 			 &r->policy, &r->problems, e);
 }
 

@@ -56,7 +56,7 @@ static enum err_code broken(struct err *e, const char *what)
 	return e ? e->code : ERR_INTERNAL;
 }
 
-/* --- making one -------------------------------------------------------------- */
+/* --- making one ---------------------------------------------------------- */
 
 static bool add_extension(X509 *x, int nid, const char *value)
 {
@@ -132,7 +132,7 @@ static enum err_code print_pem(struct buf *out, struct err *e)
 			     ERR_OK;
 }
 
-/* --- the file ------------------------------------------------------------------ */
+/* --- the file ------------------------------------------------------------ */
 
 static void own_secret(struct buf *b)
 {
@@ -281,7 +281,7 @@ enum err_code identity_ensure(const char *state_directory, char **path,
 	return ERR_OK;
 }
 
-/* --- what the site calls us ------------------------------------------------------ */
+/* --- what the site calls us ---------------------------------------------- */
 
 /* Of the certificate, lower-case hex; "" where there is no identity. */
 static enum err_code fingerprint(int dir_fd, char out[FINGERPRINT_SIZE],

@@ -18,7 +18,7 @@ struct outbox_item {
 	char details[1024]; /* plain text: result and reason */
 };
 
-/* StateID of the messages: docs/wire.md 9. */
+/* StateID of the messages: docs/wire.md 10. */
 enum outbox_state {
 	OUTBOX_WAITING = 1,   /* in policy, not yet fetched */
 	OUTBOX_TRANSFER,

@@ -25,7 +25,7 @@
  */
 #define TOPIC_TYPE 61042
 
-/* --- the network process ---------------------------------------------------------- */
+/* --- the network process ------------------------------------------------- */
 
 struct worker *site_start(const struct settings *s, struct err *e)
 {
@@ -41,7 +41,7 @@ struct worker *site_start(const struct settings *s, struct err *e)
 	return worker_start(&o, e);
 }
 
-/* --- what every question needs ----------------------------------------------------- */
+/* --- what every question needs ------------------------------------------- */
 
 struct names {
 	struct buf points; /* management points, a line each */
@@ -93,7 +93,7 @@ static void log_attempt(struct names *n, const struct wire_attempt *m)
 	log_warning(COMPONENT, "%s: %.*s", url.at ? url.at : "", SPAN_ARG(m->text));
 }
 
-/* --- registration -------------------------------------------------------------------- */
+/* --- registration -------------------------------------------------------- */
 
 static enum err_code on_registered(void *arg, const struct wire_msg *m,
 				   struct err *e)
@@ -130,7 +130,7 @@ static enum err_code enroll(struct worker *w, const struct settings *s,
 	return identity_set_smsid(s->state_directory, n->smsid, e);
 }
 
-/* --- assignments ------------------------------------------------------------------------ */
+/* --- assignments --------------------------------------------------------- */
 
 struct asked {
 	struct names *names;
@@ -223,7 +223,7 @@ enum err_code site_fetch(const struct settings *s, struct buf *bundle,
 	return rc;
 }
 
-/* --- state messages ------------------------------------------------------------------------ */
+/* --- state messages ------------------------------------------------------ */
 
 static enum err_code on_relayed(void *arg, const struct wire_msg *m, struct err *e)
 {

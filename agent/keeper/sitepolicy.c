@@ -45,7 +45,7 @@ void sitepolicy_free(struct sitepolicy *p)
 	*p = (struct sitepolicy){ 0 };
 }
 
-/* --- times ---------------------------------------------------------------------- */
+/* --- times --------------------------------------------------------------- */
 
 /* Two digits at *at, which moves on; false for anything else. */
 static bool take_two(const char **at, int *out)
@@ -100,7 +100,7 @@ bool sitepolicy_time(struct span text, int64_t *epoch_s)
 	return true;
 }
 
-/* --- fields ---------------------------------------------------------------------- */
+/* --- fields -------------------------------------------------------------- */
 
 static bool is_word(struct span s)
 {
@@ -203,7 +203,7 @@ static enum err_code judge(const struct wire_assignment *a, struct draft *d,
 				ERR_OK;
 }
 
-/* --- the file ----------------------------------------------------------------------- */
+/* --- the file ------------------------------------------------------------ */
 
 static void add_time(struct buf *out, const char *key, int64_t at_s)
 {
@@ -287,8 +287,8 @@ enum err_code sitepolicy_add(struct sitepolicy *p, const struct wire_assignment 
 		return rc;
 	}
 	if (p->left_out == LEFT_OUT_MAX)
-		return err_set(e, ERR_NET_LIED, "more than %d assignments that cannot be "
-			       "used", LEFT_OUT_MAX);
+		return err_set(e, ERR_NET_LIED, "more than %d assignments that "
+			       "cannot be used", LEFT_OUT_MAX);
 	if (p->left_out++ < TOLD_MAX)
 		log_info(COMPONENT, "policy %.*s is left out: %s",
 			 SPAN_ARG(a->policy_id), why.text);

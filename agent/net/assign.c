@@ -52,7 +52,7 @@ struct assign {
 
 static void advance(struct assign *a);
 
-/* --- life ------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------- */
 
 /* What the management point said so far counts for nothing. */
 static void forget(struct assign *a)
@@ -111,7 +111,7 @@ static const char *base_of(const struct assign *a)
 	return a->bases[a->next_base - 1];
 }
 
-/* --- assignments that were found ------------------------------------------------ */
+/* --- assignments that were found ----------------------------------------- */
 
 static void move(struct span *s, char **at)
 {
@@ -164,7 +164,7 @@ static enum err_code on_found(void *arg, const struct wire_assignment *fields,
 	return keep(f->assign, &m, e);
 }
 
-/* --- bodies -------------------------------------------------------------------------- */
+/* --- bodies -------------------------------------------------------------- */
 
 /* This management point is done with. */
 static void give_up(struct assign *a, const struct err *why)
@@ -287,7 +287,7 @@ static void fetch_bodies(struct assign *a)
 		tell_all(a);
 }
 
-/* --- the three questions ---------------------------------------------------------------- */
+/* --- the three questions ------------------------------------------------- */
 
 static enum err_code print_question(const struct assign *a, struct buf *xml,
 				    struct exchange_request *r, struct err *e)
@@ -420,7 +420,7 @@ static void advance(struct assign *a)
 	end(a, &e);
 }
 
-/* --- beginning ------------------------------------------------------------------------------ */
+/* --- beginning ----------------------------------------------------------- */
 
 static enum err_code take_bases(struct assign *a, struct span lines, struct err *e)
 {

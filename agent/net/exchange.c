@@ -28,7 +28,7 @@ struct exchange {
 	struct http_call *call;
 };
 
-/* --- life ------------------------------------------------------------------ */
+/* --- life ---------------------------------------------------------------- */
 
 void exchange_cancel(struct exchange *x)
 {
@@ -66,7 +66,7 @@ static void report(const struct exchange *x, const struct err *why)
 				   why);
 }
 
-/* --- the URL ----------------------------------------------------------------- */
+/* --- the URL ------------------------------------------------------------- */
 
 bool exchange_is_gateway(const char *base)
 {
@@ -119,7 +119,7 @@ static enum err_code print_url(struct exchange *x, struct url *to, struct err *e
 	return path.failed || x->url.failed ? no_memory(e) : ERR_OK;
 }
 
-/* --- what we send -------------------------------------------------------------- */
+/* --- what we send -------------------------------------------------------- */
 
 static void short_name(struct span host, char *out, size_t size)
 {
@@ -231,7 +231,7 @@ static enum err_code begin(struct exchange *x, struct err *e)
 	return x->call ? ERR_OK : e->code;
 }
 
-/* --- what comes back ------------------------------------------------------------ */
+/* --- what comes back ----------------------------------------------------- */
 
 /* docs/wire.md 1.7: the words are in the reason phrase. */
 static const char *explain(const struct http_response *r)
@@ -332,7 +332,7 @@ static void on_done(void *arg, const struct http_response *r)
 	request.done(request.arg, &answer);
 }
 
-/* --- beginning -------------------------------------------------------------------- */
+/* --- beginning ----------------------------------------------------------- */
 
 static bool copy(char **to, const char *from)
 {
@@ -383,7 +383,7 @@ struct exchange *exchange_start(const struct exchange_how *how,
 	return NULL;
 }
 
-/* --- several of them ---------------------------------------------------------------- */
+/* --- several of them ----------------------------------------------------- */
 
 void exchange_tally_add(struct exchange_tally *t, const char *base,
 			const struct err *why)

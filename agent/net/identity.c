@@ -73,7 +73,7 @@ static void reverse(unsigned char *bytes, size_t len)
 	}
 }
 
-/* --- life ------------------------------------------------------------------ */
+/* --- life ---------------------------------------------------------------- */
 
 void identity_free(struct identity *i)
 {
@@ -181,7 +181,7 @@ struct span identity_certificate(const struct identity *i)
 	return buf_as_span(&i->der);
 }
 
-/* --- signing ---------------------------------------------------------------- */
+/* --- signing ------------------------------------------------------------- */
 
 enum err_code identity_sign(const struct identity *i, struct span bytes,
 			    struct buf *hex, struct err *e)
@@ -213,7 +213,7 @@ enum err_code identity_sign_text(const struct identity *i, struct span text,
 	return rc == ERR_OK ? identity_sign(i, buf_as_span(&wide), hex, e) : rc;
 }
 
-/* --- opening ------------------------------------------------------------------ */
+/* --- opening ------------------------------------------------------------- */
 
 bool identity_is_sealed(struct span bytes)
 {

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* --- registration ------------------------------------------------------------- */
+/* --- registration -------------------------------------------------------- */
 
 static enum err_code on_registered(void *arg, const struct xml_item *item,
 				   struct err *e)
@@ -34,7 +34,7 @@ enum err_code pollist_parse_registered(struct span xml, char smsid[64],
 			 smsid, e);
 }
 
-/* --- assignments --------------------------------------------------------------- */
+/* --- assignments --------------------------------------------------------- */
 
 void pollist_free(struct pollist *l)
 {
@@ -181,7 +181,7 @@ enum err_code pollist_parse(struct span xml, const char *host, struct pollist *o
 	return xml_parse(xml, "policy reply", ERR_MP_REPLY, on_assignments, &p, e);
 }
 
-/* --- the body: WMI instances ------------------------------------------------------ */
+/* --- the body: WMI instances --------------------------------------------- */
 
 enum field {
 	PACKAGE, VERSION, HASH, SIZE, HAS_FILES, NAME, ADVERTISEMENT, ACTIVE,
@@ -308,7 +308,7 @@ static enum err_code on_body(void *arg, const struct xml_item *item, struct err 
 	return ERR_OK;
 }
 
-/* --- the body: what it is wrapped in ------------------------------------------------ */
+/* --- the body: what it is wrapped in ------------------------------------- */
 
 static int hex_digit(char c)
 {

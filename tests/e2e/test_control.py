@@ -16,9 +16,10 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from harness import (NAME, PACKAGE, VERSION, Running, Small, agentconf, check, expect,  # noqa: E402
-                     main, same, skip, terminal, wants)
-from service import Service                                              # noqa: E402
+from harness import (NAME, PACKAGE, VERSION, Running, Small,        # noqa: E402
+                     agentconf, check, expect, is_sanitized, main, same, skip,
+                     terminal, wants)
+from service import Service                                         # noqa: E402
 
 PATIENCE = 30
 SLOW = {"transfer.rate_limit": "1M"}
@@ -185,7 +186,7 @@ def an_empty_socket_setting_means_none():
             s.download()
 
 
-# -- garbage ----------------------------------------------------------------------------------
+# -- garbage ---------------------------------------------------------------------------
 
 @check
 def garbage_on_the_socket():
@@ -231,7 +232,7 @@ def ten_thousand_connections():
         service.until_idle()
         same(service.descriptors(), before, "descriptors")
         more = service.memory_kib() - memory
-        expect(more < 512, "grew by %d KiB" % more)
+        expect(more < 512 or is_sanitized(), "grew by %d KiB" % more)
 
 
 @check
@@ -264,7 +265,8 @@ def readers_that_do_not_read():
             for one in slow:
                 one.sendall(b"{\"verb\":\"status\"}\n")
             same(len(s.ask("--status")["jobs"]), 3001)
-            expect(service.memory_kib() < 200 * 1024, service.memory_kib())
+            kib = service.memory_kib()
+            expect(kib < 200 * 1024 or is_sanitized(), kib)
             same(len(heard(slow[-1])["jobs"]), 3001, "the patient one")
             for one in slow:
                 one.close()
@@ -286,7 +288,7 @@ def descriptors_that_nobody_asked_for():
         same(service.descriptors(), before, "descriptors")
 
 
-# -- who may --------------------------------------------------------------------------------
+# -- who may ---------------------------------------------------------------------------
 
 GROUP = 54321
 
@@ -340,7 +342,52 @@ def strangers_are_told_why_not():
         wants(s.as_nobody("--poll"), 31)
 
 
-# -- handing over -------------------------------------------------------------------------------
+@check
+def root_works_as_the_agents_own_user():
+    """folders of a user of its own: root looks and downloads as that user, with a
+    service and without, and leaves nothing there that is not that user's"""
+    if os.geteuid() != 0:
+        skip("for root")
+    with Place() as s:
+        os.chmod(s.lab.folder, 0o711)
+        user = pwd.getpwnam("nobody")
+        os.mkdir(s.path("run"))
+        for name in ("state", "cache", "log", "run"):
+            os.chown(s.path(name), user.pw_uid, user.pw_gid)
+            os.chmod(s.path(name), 0o750)
+        s.conf(control__socket=s.path("run", "control.sock"))
+        def work():
+            s.download()
+            same(s.ask("--status")["jobs"][0]["state"], "here")
+            expect(s.ask("--history")["transfers"], "no history")
+            expect(s.ask("--why", PACKAGE)["delivered"], "no reason")
+            same(len(s.ask("--cache", "list")["contents"]), 1)
+            same(s.ask("--cache", "remove", NAME)["removed"], 1)
+            s.expect_nothing()
+        work()
+        s.download("--to", s.path("out"), status=31)   # that is root's: it says so
+        # Not a Service: what it tells systemd would not be for nobody's ears.
+        daemon = s.run("--daemon", popen=True)
+        try:
+            while not s.ask("--status")["service"]["running"]:
+                expect(daemon.poll() is None, "the daemon ended")
+            with open("/proc/%d/status" % daemon.pid) as stream:
+                uids = re.search(r"^Uid:\t(.*)$", stream.read(), re.M).group(1)
+            same(set(uids.split()), {str(user.pw_uid)})
+            work()
+        finally:
+            daemon.terminate()
+            daemon.communicate()
+        same(daemon.returncode, 0)
+        for base, names, files in os.walk(s.lab.folder):
+            for name in names + files:
+                path = os.path.join(base, name)
+                inside = os.path.relpath(path, s.lab.folder).split(os.sep)[0]
+                if inside in ("state", "cache", "log", "run"):
+                    same(os.lstat(path).st_uid, user.pw_uid, path)
+
+
+# -- handing over ----------------------------------------------------------------------
 
 @check
 def a_download_is_handed_over():
@@ -489,7 +536,7 @@ def nobody_listens_any_more():
             same(s.ask("--status")["service"]["running"], True)
 
 
-# -- orders -------------------------------------------------------------------------------------
+# -- orders ----------------------------------------------------------------------------
 
 @check
 def poll_stop_and_remove():

@@ -77,7 +77,7 @@ def codes(run):
     return [(j["error"] or {}).get("code") for j in run.json["jobs"]]
 
 
-# -- registration ------------------------------------------------------------------------
+# -- registration --------------------------------------------------------------
 
 @check
 def registers_once_and_stays():
@@ -205,7 +205,7 @@ def without_site_code():
         same(s.mp.requests(), [])
 
 
-# -- policy --------------------------------------------------------------------------------
+# -- policy --------------------------------------------------------------------
 
 @check
 def no_hash_ends_as_no_hash():
@@ -351,7 +351,7 @@ def many_deployments():
         same(len(run.json["jobs"]), 300, "jobs")
 
 
-# -- what a liar could try ------------------------------------------------------------------
+# -- what a liar could try -----------------------------------------------------
 
 def reply_with(s, location):
     path = os.path.join(s.mp.folder, "reply.xml")
@@ -436,7 +436,7 @@ def bodies_that_fail():
         same(len(names(s.once(status=4))), 2, "again")
 
 
-# -- management points ---------------------------------------------------------------------
+# -- management points ---------------------------------------------------------
 
 @check
 def management_point_away():
@@ -518,7 +518,7 @@ def https_with_token_and_through_a_gateway():
         expect_proper(mp)
 
 
-# -- state messages ------------------------------------------------------------------------
+# -- state messages ------------------------------------------------------------
 
 @check
 def state_messages_arrive_once():

@@ -15,9 +15,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import harness                                                      # noqa: E402
-from harness import NAME, Small, TOP, agentconf, check, expect, main, same, skip   # noqa: E402
-from service import Service                                         # noqa: E402
+from harness import Small, TOP, agentconf, check, expect, is_alive, main, same, skip  # noqa: E402
 
 UNITS = os.path.join(TOP, "scripts", "systemd")
 LIMIT = 1.5          # exposure, of ten
@@ -72,6 +70,15 @@ def exposure_of_the_network_process():
     with units() as folder:
         value = exposure(folder, "cloud-dp-net@.service")
         expect(value <= LIMIT, "exposure", value)
+
+
+@check
+def the_keeper_keeps_openat2():
+    """systemd 252 answers RestrictSUIDSGID= by refusing openat2(2), which we need"""
+    with open(os.path.join(UNITS, "cloud-dp-agent.service")) as stream:
+        keys = {line.split("=")[0] for line in stream if not line.startswith("#")}
+    expect("RestrictSUIDSGID" not in keys, "no folder could be opened")
+    expect("NoNewPrivileges" in keys, "which makes up for it")
 
 
 @check
@@ -157,17 +164,13 @@ def install_puts_everything_in_place():
 
 # -- two users ---------------------------------------------------------------------------
 
-class TwoUsers(Service):
-    """The daemon as an ordinary user without any capability; its network processes by
-    a manager that is root and starts each as another user, as cloud-dp-net.socket
-    does. A mount name space of its own has the /run of both."""
-
-    INNER = """
+# The daemon as an ordinary user without any capability; its network processes by a
+# manager that is root and starts each as another user, as cloud-dp-net.socket does.
+# A mount name space of its own has the /run of both.
+TWO_USERS = """
 set -eu
 mount -t tmpfs none /run
 chmod 755 /run
-setpriv --reuid {net} --regid {net} --clear-groups --bounding-set=-all --no-new-privs \\
-    true
 systemd-socket-activate --accept --seqpacket -l /run/cloud-dp-net.socket \\
     setpriv --reuid {net} --regid {net} --clear-groups --bounding-set=-all \\
     --no-new-privs "$AGENT" --role=net </dev/null &
@@ -184,11 +187,14 @@ wait $!
 """
 
 
-def users_below(pid):
-    """{uid: [command line]} of all processes below pid."""
+def users_below(pid, pids=None):
+    """{uid: [(command line, effective, permitted), ...]} of pid and all below it; their
+    numbers are added to the set `pids`."""
     found, todo = {}, [pid]
     while todo:
         one = todo.pop()
+        if pids is not None:
+            pids.add(one)
         with contextlib.suppress(OSError):
             with open("/proc/%d/task/%d/children" % (one, one)) as stream:
                 todo += [int(word) for word in stream.read().split()]
@@ -222,7 +228,7 @@ def two_users():
                transfer__rate_limit="2M")
         folder = tempfile.mkdtemp(dir=s.lab.folder)
         os.chmod(folder, 0o755)
-        script = TwoUsers.INNER.format(keeper=KEEPER, net=NET)
+        script = TWO_USERS.format(keeper=KEEPER, net=NET)
         with open(os.path.join(folder, "log"), "wb") as log:
             process = subprocess.Popen(
                 ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh",
@@ -251,12 +257,16 @@ def two_users():
                 for line, effective, permitted in seen[uid]:
                     same((int(effective, 16), int(permitted, 16)), (0, 0), line)
         finally:
+            pids = set()
+            users_below(process.pid, pids)
             os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            end = time.monotonic() + 20
+            while process.poll() is None or any(is_alive(pid) for pid in pids):
+                if time.monotonic() > end:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+                    raise AssertionError("left behind: %s" % pids)
+                time.sleep(0.01)
 
 
 if __name__ == "__main__":

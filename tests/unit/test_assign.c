@@ -13,7 +13,7 @@
 
 /* What is said to a site and what it says; the conversation is in tests/e2e. */
 
-/* --- registration -------------------------------------------------------------- */
+/* --- registration -------------------------------------------------------- */
 
 static struct identity *make_identity(void)
 {
@@ -110,7 +110,7 @@ TEST(pollist_parse_registered__none_or_too_long__refused)
 	}
 }
 
-/* --- assignments --------------------------------------------------------------- */
+/* --- assignments --------------------------------------------------------- */
 
 static void own_pollist(struct pollist *l)
 {
@@ -164,7 +164,8 @@ TEST(pollist_parse__locations_elsewhere__refused_and_counted)
 		REPLY(POLICY("0", "http://<mp>/SMS_MP/.sms_pol?\xc3\xa9")),
 		REPLY(POLICY("0", "file:///SMS_MP/.sms_pol?{p}")),
 		REPLY(POLICY("0", "")),
-		REPLY("<PolicyAssignment><Policy PolicyID=\"{p}\"/></PolicyAssignment>"),
+		REPLY("<PolicyAssignment><Policy PolicyID=\"{p}\"/>"
+		      "</PolicyAssignment>"),
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct err e = { 0 };
@@ -214,7 +215,7 @@ TEST(pollist_parse__too_many__refused)
 	assert_non_null(strstr(e.text, "more than 10000"));
 }
 
-/* --- bodies -------------------------------------------------------------------------- */
+/* --- bodies -------------------------------------------------------------- */
 
 static enum err_code on_found(void *arg, const struct wire_assignment *a,
 			      struct err *e)
@@ -372,7 +373,7 @@ TEST(pollist_read_body__bomb__refused)
 	assert_non_null(strstr(e.text, "becomes more than"));
 }
 
-/* --- state messages --------------------------------------------------------------- */
+/* --- state messages ------------------------------------------------------ */
 
 TEST(relay_print__report_as_composed)
 {

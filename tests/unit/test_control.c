@@ -1,3 +1,4 @@
+#include "tests/unit/capture.h"
 #include "tests/unit/test.h"
 
 #include "agent/cli/client.h"
@@ -128,12 +129,6 @@ static const char *asked(struct desk *d, const char *line)
 	say(fd, line);
 	serve(d);
 	return hear(fd);
-}
-
-static void assert_has(const char *text, const char *want)
-{
-	if (strstr(text, want) == NULL)
-		fail_msg("\"%s\" lacks \"%s\"", text, want);
 }
 
 static unsigned open_fds(void)

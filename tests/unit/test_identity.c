@@ -22,7 +22,7 @@
 
 #define SMSID "GUID:D2A91F63-7C18-4B57-8E0A-5523C0A1B9F4"
 
-/* --- the file: keeper ------------------------------------------------------ */
+/* --- the file: keeper ---------------------------------------------------- */
 
 static void read_pem(const char *folder, struct buf *out)
 {
@@ -204,7 +204,7 @@ TEST(identity_set_smsid__no_identity__says_so)
 	assert_non_null(strstr(e.text, "identity.pem is missing"));
 }
 
-/* --- using it: net ------------------------------------------------------------- */
+/* --- using it: net ------------------------------------------------------- */
 
 struct fixture {
 	const char *folder;

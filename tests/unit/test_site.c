@@ -48,7 +48,7 @@ static void load(const struct buf *bundle, struct deployment_list *out)
 	assert_int_equal(problems.len, 0);
 }
 
-/* --- times ------------------------------------------------------------------ */
+/* --- times --------------------------------------------------------------- */
 
 TEST(sitepolicy_time__forms_of_wmi)
 {
@@ -84,7 +84,7 @@ TEST(sitepolicy_time__forms_of_wmi)
 	}
 }
 
-/* --- one assignment --------------------------------------------------------------- */
+/* --- one assignment ------------------------------------------------------ */
 
 TEST(sitepolicy_print__one__bundle_byte_by_byte)
 {
@@ -160,7 +160,8 @@ TEST(sitepolicy_add__name_with_anything__one_line_that_ini_takes)
 		{ "plain", "plain" },
 		{ "a ; b;c", "a , b,c" },
 		{ "; all comment", ", all comment" },
-		{ "line\nhash = sha256:00\r\n[content]", "linehash = sha256:00[content]" },
+		{ "line\nhash = sha256:00\r\n[content]",
+		  "linehash = sha256:00[content]" },
 		{ "  trimmed\t", "trimmed" },
 		{ "b\xc3\xa4r \xff\x01\x7f\xc2\x85z", "b\xc3\xa4r z" },
 		{ "[section]", "[section]" },
@@ -241,7 +242,7 @@ TEST(sitepolicy_add__unusable__left_out_and_counted)
 	assert_int_equal(p.left_out, n);
 }
 
-/* --- several -------------------------------------------------------------------------- */
+/* --- several ------------------------------------------------------------- */
 
 TEST(sitepolicy_print__any_order__the_same_bytes)
 {
