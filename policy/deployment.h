@@ -28,6 +28,9 @@ struct deployment {
 struct deployment_list {
 	struct deployment *items; /* owned */
 	size_t count, room;
+	/* Something could not be read: what is not in it may be deployed all the
+	 * same. Whoever loads several sources says so (poll_load). */
+	bool is_incomplete;
 };
 void deployment_list_free(struct deployment_list *l);
 

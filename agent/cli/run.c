@@ -7,6 +7,7 @@
 #include "agent/keeper/ask.h"
 #include "agent/keeper/child.h"
 #include "agent/keeper/poll.h"
+#include "agent/keeper/record.h"
 #include "common/clock.h"
 #include "common/fs.h"
 #include "common/log.h"
@@ -206,8 +207,10 @@ static void open_log(const struct verbs_run *r, const struct settings *s)
 	log.dir_fd = log_fd = fs_open_root(folder, LOG_MODE, &e);
 	if (log.dir_fd >= 0)
 		log_open(&log);
-	/* An ordinary user cannot write to /var/log, and need not hear it. */
-	else if (is_default(s, "log", "directory") && geteuid() != 0)
+	/* An ordinary user cannot write to /var/log, nor root to the service's logs
+	 * with --to, and need not hear it. */
+	else if ((is_default(s, "log", "directory") && geteuid() != 0) ||
+		 record_is_foreign(s->state_directory))
 		log_debug("agent", "no log files: %s", e.text);
 	else
 		log_warning("agent", "no log files: %s", e.text);

@@ -215,7 +215,9 @@ static bool on_job(void *arg, const struct ledger_job *job)
 		m->jobs[found->at] = *job;
 		return true;
 	}
-	return job->is_in_policy ? add_gone(m, job) : true;
+	/* What could not be read may name it all the same. */
+	bool is_gone = job->is_in_policy && !m->plan->policy.is_incomplete;
+	return is_gone ? add_gone(m, job) : true;
 }
 
 static enum err_code begin_merge(struct merge *m, struct err *e)
@@ -337,6 +339,17 @@ static enum err_code merge_all(struct merge *m, const struct stock *stock,
 	return m->has_failed ? no_memory(e) : rc;
 }
 
+static enum err_code write_jobs(const struct merge *m, struct record *r,
+				int64_t now_s, struct err *e)
+{
+	enum err_code rc = ERR_OK;
+	if (!m->plan->policy.is_incomplete)
+		return ledger_set_policy(r, m->jobs, m->plan->count, now_s, e);
+	for (size_t i = 0; rc == ERR_OK && i < m->plan->count; i++)
+		rc = ledger_put_job(r, &m->jobs[i], e);
+	return rc;
+}
+
 /* One transaction: a job that ends in between must not be overwritten. */
 static enum err_code merge_and_write(struct merge *m, const struct stock *stock,
 				     const struct settings *s, struct record *r,
@@ -348,7 +361,7 @@ static enum err_code merge_and_write(struct merge *m, const struct stock *stock,
 	bool is_begun = rc == ERR_OK;
 	rc = merge_all(m, stock, is_begun ? r : NULL, now_s, &e);
 	if (is_begun && rc == ERR_OK && m->is_changed &&
-	    (rc = ledger_set_policy(r, m->jobs, m->plan->count, now_s, &e)) == ERR_OK)
+	    (rc = write_jobs(m, r, now_s, &e)) == ERR_OK)
 		tell_changes(m, s, r, now_s);
 	if (is_begun && rc == ERR_OK)
 		rc = database_commit(d, &e);
@@ -473,12 +486,16 @@ static void find_newer(struct plan *p, int64_t now_s)
 
 static void decide_one(struct plan *p, struct plan_item *item, int64_t now_s)
 {
+	struct due_past past = item->past;
 	struct due_rules rules = { .client_id = p->client_id,
 				   .windows = p->windows,
 				   .window_count = p->window_count,
 				   .now_s = now_s,
 				   .newer_version = item->newer_version };
-	due_decide(item->deployment, &item->past, &rules, &item->answer);
+	/* It has begun: what it waited for is over, also for a clock that went back. */
+	if (item->is_running)
+		past.failed_s = 0;
+	due_decide(item->deployment, &past, &rules, &item->answer);
 }
 
 static void find_next(struct plan *p)

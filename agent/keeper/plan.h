@@ -35,7 +35,8 @@ struct plan {
  * Takes the policy (sets it to zero), looks every content up in the ledger and in
  * the cache (the stored listing must have the hash; no byte is read), writes the
  * jobs of the policy to the ledger, marks the others as withdrawn (events_tell for
- * each that is new or gone), and decides. Without a `record` nothing is remembered
+ * each that is new or gone; of a policy that is_incomplete none is taken for gone),
+ * and decides. Without a `record` nothing is remembered
  * and nothing written (--status by somebody who may not read the state).
  * Several deployments of one content: the most urgent counts.
  * read_only: writes nothing at all (--status, --dry-run).

@@ -434,6 +434,8 @@ static enum err_code load_remote(struct load *l, struct err *e)
 	else if (kept.text_sha256[0] && strcmp(kept.source, l->source) == 0)
 		rc = deployment_parse(buf_as_span(&kept.text), l->name,
 				      is_site(l->source), l->out, l->problems, e);
+	else
+		l->out->is_incomplete = true; /* nobody knows what it says */
 	if (rc != ERR_OK && rc != ERR_POLICY)
 		return rc;
 	if (s->policy_local && s->policy_local[0])
@@ -457,6 +459,8 @@ enum err_code poll_load(const struct settings *s, const char *source,
 			  .problems = problems };
 	enum err_code rc = poll_is_remote(s, source) ? load_remote(&l, e) :
 						       load_local(&l, e);
+	if (rc != ERR_OK)
+		out->is_incomplete = true;
 	deployment_join(out);
 	return rc;
 }

@@ -31,7 +31,8 @@ enum err_code poll_fetch(const struct settings *s, const char *source,
  * All deployments: of the file or folder (a single file must be signed where
  * [policy] signer is set: in it, or in FILE.p7s beside it), or of what poll_fetch
  * kept and [policy] local. Joined. Problems and errors as deployment_load. A source
- * on the network that was never fetched is an empty list.
+ * on the network that was never fetched is an empty list. out->is_incomplete: with
+ * every error, and where nothing (whole) is kept of a source on the network.
  */
 enum err_code poll_load(const struct settings *s, const char *source,
 			bool must_exist, struct deployment_list *out,

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define ROWS_MAX 1000 /* of hosts: the newest ones stay */
 #define SEARCHES_MAX 20000
@@ -293,13 +295,32 @@ static enum err_code keep_id(const char *directory, char id[ID_SIZE],
 			       "written to it") : rc;
 }
 
+bool record_is_foreign(const char *directory)
+{
+	struct stat st;
+	return geteuid() == 0 && stat(directory, &st) == 0 && st.st_uid != 0;
+}
+
+/* Nothing is made there, and no link is followed. */
+static enum err_code look_id(const char *directory, char id[ID_SIZE], struct err *e)
+{
+	autofd fd = open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return err_set(e, ERR_FOLDER, "open folder %.200s: %m", directory);
+	return read_id(fd, id, e);
+}
+
 char *record_client_id(const char *directory, const char *configured,
 		       struct err *e)
 {
 	char id[ID_SIZE] = "";
 	struct err own = { 0 };
 	bool is_configured = configured && configured[0];
-	if (!is_configured && keep_id(directory, id, &own) != ERR_OK) {
+	enum err_code rc = is_configured ? ERR_OK :
+			   record_is_foreign(directory) ?
+					   look_id(directory, id, &own) :
+					   keep_id(directory, id, &own);
+	if (rc != ERR_OK) {
 		err_set(e, own.code, "state folder %.200s: %s", directory, own.text);
 		return NULL;
 	}

@@ -14,6 +14,13 @@
 struct record;
 struct database;
 
+/*
+ * Are we root before a state folder that belongs to another user, that of the service?
+ * Then nothing of root may be left there: who does not become that user (for --to DIR,
+ * a folder of root's) works without memory and leaves no traces.
+ */
+bool record_is_foreign(const char *directory);
+
 struct record *record_open(const char *directory, struct err *e);
 void record_close(struct record *r); /* NULL is fine */
 /* The file beneath, for ledger and outbox; it ends with r. */
@@ -38,6 +45,7 @@ void record_search_done(struct record *r, const char *name);
 /*
  * The client's id ("GUID:..."): that of the settings, else state/client-id,
  * made once by getrandom (RFC 9562 s5.4). Returns owned text, NULL with *e.
+ * Of a foreign folder it is only read; "" where there is none.
  */
 char *record_client_id(const char *directory, const char *configured,
 		       struct err *e);

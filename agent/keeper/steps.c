@@ -95,8 +95,10 @@ enum err_code job_no_hash(const struct deployment *d, const char *name,
 enum err_code job_open_state(struct job *j, struct err *e)
 {
 	const struct settings *s = j->request->settings;
-	j->record = record_open(s->state_directory, e);
-	if (j->record == NULL)
+	bool is_foreign = record_is_foreign(s->state_directory);
+	if (!is_foreign)
+		j->record = record_open(s->state_directory, e);
+	if (j->record == NULL && !is_foreign)
 		return e->code;
 	j->client_id = record_client_id(s->state_directory, s->client_id, e);
 	return j->client_id ? ERR_OK : e->code;

@@ -231,7 +231,8 @@ static void run_job(struct task *t)
  * folder that is not ours. */
 static bool is_untraced(const struct task *t)
 {
-	return t->request->dry_run || t->result.code == ERR_USAGE;
+	return t->request->dry_run || t->result.code == ERR_USAGE ||
+	       record_is_foreign(t->request->settings->state_directory);
 }
 
 enum err_code task_run(const struct job_request *request, const char *by,
