@@ -1,5 +1,6 @@
 # make                     build/agent
 # make check               every test (scripts/check installs what they need)
+# make bench               what it costs, measured here (docs/bench)
 # make SANITIZE=address,undefined ...   the same with sanitizers, in build/san
 # make install DESTDIR= PREFIX=/usr/local
 CC ?= gcc
@@ -80,6 +81,9 @@ tests: all lab $(TEST_PROGRAMS)
 check: tests lint-layers
 	scripts/run-tests $(BUILD)
 
+bench:
+	scripts/bench
+
 demo: all lab
 	scripts/demo
 
@@ -106,9 +110,10 @@ UNITS = cloud-dp-agent.service cloud-dp-net.socket cloud-dp-net@.service
 
 install: all
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,sbin share/man/man8 share/man/man5 \
-		share/bash-completion/completions share/polkit-1/rules.d \
+		share/bash-completion/completions \
 		share/doc/cloud-dp-agent/examples lib/systemd/system lib/sysusers.d \
-		lib/tmpfiles.d) $(addprefix $(DESTDIR)$(SYSCONFDIR)/cloud-dp-agent/,policy.d hooks.d)
+		lib/tmpfiles.d) $(addprefix $(DESTDIR)$(SYSCONFDIR)/,cloud-dp-agent/policy.d \
+		cloud-dp-agent/hooks.d polkit-1/rules.d)
 	install -m 0755 build/agent $(DESTDIR)$(PREFIX)/sbin/agent
 	install -m 0644 man/agent.8 man/cloud-dp-agent.service.8 \
 		$(DESTDIR)$(PREFIX)/share/man/man8/
@@ -123,7 +128,7 @@ install: all
 	install -m 0644 scripts/systemd/cloud-dp-agent.tmpfiles \
 		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/cloud-dp-agent.conf
 	install -m 0644 scripts/systemd/50-cloud-dp-agent.rules \
-		$(DESTDIR)$(PREFIX)/share/polkit-1/rules.d/
+		$(DESTDIR)$(SYSCONFDIR)/polkit-1/rules.d/
 	install -m 0644 scripts/systemd/cloud-dp-content@.service.example \
 		$(DESTDIR)$(PREFIX)/share/doc/cloud-dp-agent/examples/
 	install -m 0755 scripts/make-policy $(DESTDIR)$(PREFIX)/share/doc/cloud-dp-agent/examples/
@@ -131,5 +136,5 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all tests check demo lint lint-layers tidy format install clean
+.PHONY: all tests check bench demo lint lint-layers tidy format install clean
 .DEFAULT_GOAL := all

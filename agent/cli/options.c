@@ -463,7 +463,8 @@ void options_help(struct buf *out)
 		 "11 no location, 12 cloud refused,\n20 name, 21 certificate, "
 		 "22 transfer, 23 hash, 30 space, 31 folders,\n40 not now, "
 		 "130 or 143 interrupted.\n\n"
-		 "See agent(8), agent.conf(5), agent-policy(5).\n");
+		 "See agent(8), cloud-dp-agent.service(8), agent.conf(5), "
+		 "agent-policy(5).\n");
 }
 
 static void complete_words(struct buf *out, const char *pattern,

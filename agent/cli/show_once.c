@@ -108,7 +108,7 @@ static void print_waiting(const struct plan_item *item)
 
 static void show_text(const struct once_report *r, bool is_dry_run)
 {
-	size_t failed = 0;
+	size_t failed = 0, due = r->count; /* those that were run, in any case */
 	for (size_t i = 0; i < r->count; i++) {
 		print_done(&r->jobs[i]);
 		failed += r->jobs[i].error.code != ERR_OK;
@@ -116,10 +116,12 @@ static void show_text(const struct once_report *r, bool is_dry_run)
 	if (show_is_quiet())
 		return;
 	for (size_t i = 0; i < r->plan.count; i++)
-		if (find_job(r, r->plan.items[i].name) == NULL)
+		if (find_job(r, r->plan.items[i].name) == NULL) {
 			print_waiting(&r->plan.items[i]);
+			due += r->plan.items[i].answer.state == DUE_NOW;
+		}
 	printf("%zu deployment%s, %zu due, %zu failed%s\n", r->plan.count,
-	       words_plural(r->plan.count), r->count, failed,
+	       words_plural(r->plan.count), due, failed,
 	       is_dry_run ? "; nothing was transferred" : "");
 }
 

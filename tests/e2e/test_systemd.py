@@ -155,9 +155,11 @@ def install_puts_everything_in_place():
                      "lib/systemd/system/cloud-dp-net@.service",
                      "lib/sysusers.d/cloud-dp-agent.conf",
                      "lib/tmpfiles.d/cloud-dp-agent.conf",
-                     "share/man/man8/cloud-dp-agent.service.8",
-                     "share/polkit-1/rules.d/50-cloud-dp-agent.rules"):
+                     "share/man/man8/cloud-dp-agent.service.8"):
             expect(os.path.exists(os.path.join(root, "opt/p", name)), name)
+        # Debian 12's polkit looks only there and below /usr/share
+        expect(os.path.exists(os.path.join(
+            root, "etc/polkit-1/rules.d/50-cloud-dp-agent.rules")), "polkit rule")
         expect(os.path.isdir(os.path.join(root, "etc/cloud-dp-agent/hooks.d")),
                "hooks.d")
 
