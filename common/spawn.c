@@ -73,7 +73,25 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Leave 0, 1 = /dev/null, 2 = as it was, 3 = sock, 4 = exe, nothing else. */
+int spawn_write_only(int fd)
+{
+	char path[32];
+	int flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || (flags & O_ACCMODE) != O_RDWR || !isatty(fd))
+		return fcntl(fd, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+}
+
+/* 2 stays, for the words of whoever runs us; where a terminal cannot be opened
+ * again (it is another's), as it is. */
+static int keep_stderr(void)
+{
+	int opened = spawn_write_only(2);
+	return opened >= 0 ? dup2(opened, 2) : fcntl(2, F_SETFD, 0);
+}
+
+/* Leave 0, 1 = /dev/null, 2 = for writing, 3 = sock, 4 = exe, nothing else. */
 static int arrange_descriptors(const struct child *c)
 {
 	int sock = fcntl(c->sock, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
@@ -85,7 +103,7 @@ static int arrange_descriptors(const struct child *c)
 	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0)
 		return -1;
 	/* An absent 2 would become the next file that somebody opens. */
-	if (c->has_stderr ? fcntl(2, F_SETFD, 0) != 0 : dup2(null, 2) < 0)
+	if ((c->has_stderr ? keep_stderr() : dup2(null, 2)) < 0)
 		return -1;
 	if (dup2(sock, SPAWN_ROLE_FD) < 0 || dup3(exe, EXE_FD, O_CLOEXEC) < 0)
 		return -1;
@@ -98,6 +116,8 @@ static _Noreturn void become(const struct child *c)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != c->parent)
 		_exit(STATUS_NOT_RUN); /* it died before we asked */
+	if (setsid() < 0)
+		_exit(STATUS_NOT_RUN);
 	reset_signals();
 	if (arrange_descriptors(c) == 0)
 		execveat(EXE_FD, "", c->argv, c->envp, AT_EMPTY_PATH);

@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/own.h"
+#include "common/spawn.h"
 
 #include <limits.h>
 #include <poll.h>
@@ -134,10 +135,14 @@ bool handover_download(const struct options *o, const struct settings *s,
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		return false;
 	autofd near = pair[0], far = pair[1];
+	autofd out = spawn_write_only(STDOUT_FILENO);
+	autofd err = spawn_write_only(STDERR_FILENO);
+	if (out < 0 || err < 0)
+		return false;
 	content_name(content, name);
 	print_request(o, name, &request);
 	fflush(NULL);
-	int fds[3] = { far, STDOUT_FILENO, STDERR_FILENO };
+	int fds[3] = { far, out, err };
 	struct client_question q = { .path = s->control_socket,
 				     .request = buf_as_span(&request),
 				     .fds = fds };

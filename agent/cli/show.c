@@ -144,7 +144,7 @@ static void print_summary(const struct job_report *r)
 	char received[WORDS_SIZE], resumed[WORDS_SIZE];
 	content_name(&r->content, name);
 	printf("%s%s%s: %s%s%s, %" PRIu64 " file%s, %s in %s", out(BOLD), name,
-	       out(PLAIN), out(GREEN), words_result(r->result), out(PLAIN),
+	       out(PLAIN), out(GREEN), job_result_word(r->result), out(PLAIN),
 	       r->figures.files, words_plural(r->figures.files),
 	       words_bytes(r->figures.bytes_total, size),
 	       words_time(r->duration_ms, time));

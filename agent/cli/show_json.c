@@ -112,7 +112,7 @@ void show_json_download(const struct job_report *r, const struct err *e)
 {
 	json_t *o = json_object();
 	set_content(o, &r->content);
-	json_object_set_new(o, "result", json_string(words_result(r->result)));
+	json_object_set_new(o, "result", json_string(job_result_word(r->result)));
 	json_object_set_new(o, "hash", jsonout_hash(r->hash));
 	json_object_set_new(o, "path", jsonout_text_or_null(r->path));
 	json_object_set_new(o, "files", jsonout_number(r->figures.files));

@@ -43,7 +43,7 @@ static json_t *job_of(const struct plan_item *item, const struct once_job *job)
 	put(o, "state", json_string(plan_word(item)));
 	put(o, "due", jsonout_moment(due_of(item)));
 	put(o, "reason", jsonout_text_or_null(item->answer.reason));
-	put(o, "result", was_run ? json_string(words_result(job->report.result)) :
+	put(o, "result", was_run ? json_string(job_result_word(job->report.result)) :
 				   json_null());
 	put(o, "path", was_run ? jsonout_text_or_null(job->report.path) : json_null());
 	put(o, "bytes_received",
@@ -82,7 +82,7 @@ static void print_done(const struct once_job *job)
 	autofree char *why = log_clean(job->error.text);
 	printf("%s%s%s: ", show_colour(SHOW_BOLD), job->name, show_colour(SHOW_PLAIN));
 	printf("%s%s%s", show_colour(is_bad ? SHOW_RED : SHOW_GREEN),
-	       is_bad ? "failed" : words_result(r->result), show_colour(SHOW_PLAIN));
+	       is_bad ? "failed" : job_result_word(r->result), show_colour(SHOW_PLAIN));
 	if (is_bad)
 		printf(", %s\n", why ? why : "");
 	else if (r->result == JOB_PLANNED || path == NULL || !path[0])

@@ -66,23 +66,6 @@ const char *words_away(int64_t at_s, int64_t now_s, char out[WORDS_SIZE])
 	return out;
 }
 
-const char *words_result(enum job_result result)
-{
-	switch (result) {
-	case JOB_VERIFIED:
-		return "verified";
-	case JOB_CACHED:
-		return "cached";
-	case JOB_UNVERIFIED:
-		return "unverified";
-	case JOB_PLANNED:
-		return "planned";
-	case JOB_FAILED:
-		break;
-	}
-	return "failed";
-}
-
 const char *words_cloud(enum choose_cloud cloud)
 {
 	switch (cloud) {

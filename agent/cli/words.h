@@ -14,7 +14,6 @@ const char *words_time(int64_t ms, char out[WORDS_SIZE]);
 /* How far away a moment is: "in 3 h 12 min", "2 d 4 h ago", "now". */
 const char *words_away(int64_t at_s, int64_t now_s, char out[WORDS_SIZE]);
 
-const char *words_result(enum job_result result);  /* "verified" */
 const char *words_cloud(enum choose_cloud cloud);  /* "fallback" */
 const char *words_plural(uint64_t n);              /* "" or "s" */
 

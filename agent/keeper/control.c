@@ -48,6 +48,7 @@ struct control_peer {
 struct control {
 	int listen_fd, folder_fd; /* owned */
 	int spare_fd;             /* owned; given up to refuse when none is left */
+	int arriving_fd;          /* borrowed: accepted, and no peer so far; -1 */
 	char name[NAME_MAX + 1];  /* of the socket, in its folder */
 	dev_t device;             /* of the socket file that is ours */
 	ino_t inode;
@@ -350,7 +351,10 @@ static void add_peer(struct control *c, int fd)
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) != 0)
 		return;
 	bool may_change = who.uid == 0 || who.uid == geteuid();
-	if (!make_room(c, may_change))
+	c->arriving_fd = fd; /* room is made by work, which may be a child's */
+	bool has_room = make_room(c, may_change);
+	c->arriving_fd = -1;
+	if (!has_room)
 		return;
 	struct control_peer *p = calloc(1, sizeof(*p));
 	if (p == NULL)
@@ -487,7 +491,7 @@ struct control *control_open(const char *path, const struct control_handlers *h,
 		return NULL;
 	}
 	c->handlers = *h;
-	c->listen_fd = c->spare_fd = -1;
+	c->listen_fd = c->spare_fd = c->arriving_fd = -1;
 	c->folder_fd = open_folder(path, c->name, e);
 	if (c->folder_fd >= 0) {
 		c->spare_fd = open_spare();
@@ -533,6 +537,20 @@ unsigned control_fds(const struct control *c, struct pollfd *out)
 						     POLLOUT;
 		if (p->fd >= 0)
 			out[n++] = (struct pollfd){ .fd = p->fd, .events = events };
+	}
+	return n;
+}
+
+unsigned control_list_fds(const struct control *c, int *out)
+{
+	const int own[] = { c->listen_fd, c->folder_fd, c->spare_fd, c->arriving_fd };
+	unsigned n = 0;
+	for (size_t i = 0; i < COUNT(own); i++)
+		out[n++] = own[i];
+	for (unsigned i = 0; i < c->count; i++) {
+		out[n++] = c->peers[i]->fd;
+		for (unsigned k = 0; k < c->peers[i]->fd_count; k++)
+			out[n++] = c->peers[i]->fds[k];
 	}
 	return n;
 }

@@ -48,6 +48,11 @@ void control_close(struct control *c);
 unsigned control_fds(const struct control *c, struct pollfd *out);
 void control_turn(struct control *c, const struct pollfd *fds, unsigned n);
 
+/* Every descriptor that belongs to the socket, those that came with half a request
+ * too: a child must keep none of them. At most CONTROL_OWN_FDS. */
+#define CONTROL_OWN_FDS (4 + (CONTROL_FDS - 1) * 4)
+unsigned control_list_fds(const struct control *c, int *out);
+
 /* Send the whole answer and close, in the background; `text` is copied. The peer is
  * invalid after the call. */
 void control_answer(struct control_peer *peer, struct span text);

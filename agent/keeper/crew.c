@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FDS_MAX (CONTROL_FDS + 5 + CREW_WORKS * 2 + CREW_WISHES * 3)
+#define FDS_MAX (CONTROL_OWN_FDS + 5 + CREW_WORKS * 2 + CREW_WISHES * 3)
 
 void crew_init(struct crew *s)
 {
@@ -46,11 +46,7 @@ struct record *crew_record(struct crew *s)
  */
 static unsigned list_fds(const struct crew *s, const struct work *what, int *out)
 {
-	unsigned n = 0;
-	struct pollfd fds[CONTROL_FDS];
-	unsigned count = s->control ? control_fds(s->control, fds) : 0;
-	for (unsigned i = 0; i < count; i++)
-		out[n++] = fds[i].fd;
+	unsigned n = s->control ? control_list_fds(s->control, out) : 0;
 	out[n++] = s->watch.files_fd;
 	out[n++] = s->watch.link_fd;
 	out[n++] = s->watch.timer_fd;

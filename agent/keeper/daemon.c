@@ -32,6 +32,7 @@ struct loop {
 	char status[200];       /* STATUS= as it was told last */
 	struct pollfd fds[FDS_MAX];
 	unsigned control_count, count;
+	bool has_told[CREW_WORKS], has_ended[CREW_WORKS]; /* of this turn */
 };
 
 /* --- what systemd is told ------------------------------------------------------- */
@@ -238,7 +239,19 @@ static bool is_readable(const struct loop *l, int fd)
 	for (unsigned i = AT_CONTROL + l->control_count; i < l->count; i++)
 		if (l->fds[i].fd == fd)
 			return l->fds[i].revents != 0;
-	return false; /* it was opened in this turn */
+	return false;
+}
+
+/* Before anything else: what is begun in this turn may get the number of a
+ * descriptor that was ready, and waiting for its end would make us deaf. */
+static void note_children(struct loop *l)
+{
+	for (unsigned i = 0; i < CREW_WORKS; i++) {
+		const struct work *w = &l->s.works[i];
+		bool is_there = w->kind != WORK_NONE;
+		l->has_told[i] = is_there && is_readable(l, w->child.progress_fd);
+		l->has_ended[i] = is_there && is_readable(l, w->child.pid_fd);
+	}
 }
 
 static void end_work(struct loop *l, struct work *w)
@@ -255,12 +268,9 @@ static void look_after_children(struct loop *l)
 {
 	for (unsigned i = 0; i < CREW_WORKS; i++) {
 		struct work *w = &l->s.works[i];
-		if (w->kind == WORK_NONE)
-			continue;
-		int pid_fd = w->child.pid_fd;
-		if (is_readable(l, w->child.progress_fd))
+		if (l->has_told[i])
 			child_read(&w->child);
-		if (is_readable(l, pid_fd))
+		if (l->has_ended[i])
 			end_work(l, w);
 	}
 }
@@ -269,6 +279,7 @@ static void turn(struct loop *l)
 {
 	struct crew *s = &l->s;
 	rouse_watchdog(l);
+	note_children(l);
 	if (signals_take_hup() && !s->is_ending)
 		reload(l);
 	if (signals_check(NULL) != ERR_OK)

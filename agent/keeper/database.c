@@ -301,23 +301,42 @@ static enum err_code set_aside(int dir_fd, ino_t broken, struct err *e)
 	return rc;
 }
 
-/* SQLite would make it with whatever the umask leaves, and follow links. *is_bad:
- * a folder stands there. */
+/* An empty one where there is none: SQLite would make it with whatever the umask
+ * leaves. */
+static enum err_code make_missing(int dir_fd, struct err *e)
+{
+	struct stat st;
+	if (fstatat(dir_fd, FILE_NAME, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
+	    errno != ENOENT)
+		return ERR_OK;
+	autofd fd = fs_open_at(dir_fd, FILE_NAME, O_RDWR | O_CREAT | O_EXCL, 0600, e);
+	return fd >= 0 || errno == EEXIST ? ERR_OK : e->code;
+}
+
+/*
+ * Make sure of the file; *is_bad: a folder stands there. One that is there is only
+ * looked at, never opened: closing it would let go of the locks of every other
+ * handle of this process on it, and whoever closes next would take it for the last
+ * one and remove the log under them (https://sqlite.org/howtocorrupt.html, 2.2).
+ */
 static enum err_code make_file(int dir_fd, ino_t *inode, bool *is_bad,
 			       struct err *e)
 {
 	struct stat st = { 0 };
-	autofd fd = fs_open_at(dir_fd, FILE_NAME, O_RDWR | O_CREAT | O_NOFOLLOW,
-			       0600, e);
-	bool is_known = fd >= 0 ? fstat(fd, &st) == 0 :
-				  fstatat(dir_fd, FILE_NAME, &st,
-					  AT_SYMLINK_NOFOLLOW) == 0;
+	enum err_code rc = make_missing(dir_fd, e);
+	if (rc == ERR_OK && fstatat(dir_fd, FILE_NAME, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		rc = fs_fail(e, "open", FILE_NAME);
 	*inode = st.st_ino;
-	*is_bad = is_known && S_ISDIR(st.st_mode);
-	if (fd < 0)
-		return e->code;
-	return is_known && S_ISREG(st.st_mode) ?
-		       ERR_OK : err_set(e, ERR_FOLDER, FILE_NAME " is not a file");
+	*is_bad = S_ISDIR(st.st_mode);
+	if (rc != ERR_OK)
+		return rc;
+	if (!S_ISREG(st.st_mode))
+		return err_set(e, ERR_FOLDER, FILE_NAME " is not a file");
+	if (st.st_nlink > 1)
+		return err_set(e, ERR_FOLDER, FILE_NAME " has a second name (hard "
+			       "link)");
+	return faccessat(dir_fd, FILE_NAME, R_OK | W_OK, AT_EACCESS) == 0 ?
+		       ERR_OK : fs_fail(e, "open", FILE_NAME);
 }
 
 /* The folder, and its path without links: SQLite is told to follow none. */

@@ -2,6 +2,7 @@
 
 #include "agent/keeper/site.h"
 #include "common/clock.h"
+#include "common/jsonout.h"
 #include "common/log.h"
 #include "common/own.h"
 
@@ -21,11 +22,6 @@ static const char *const names[] = {
 	[OUTBOX_ARRIVED] = "arrived",     [OUTBOX_FAILED] = "failed",
 	[OUTBOX_WITHDRAWN] = "withdrawn",
 };
-static const char *const results[] = {
-	[JOB_FAILED] = "failed",         [JOB_VERIFIED] = "verified",
-	[JOB_CACHED] = "cached",         [JOB_UNVERIFIED] = "unverified",
-	[JOB_PLANNED] = "planned",
-};
 
 /* What one event is about. */
 struct event {
@@ -44,25 +40,13 @@ static const struct job_attempt *delivered(const struct job_report *r)
 
 /* --- a line in the events file -------------------------------------------- */
 
-static json_t *text(const char *value)
-{
-	autofree char *clean = log_clean(value ? value : "");
-	return clean ? json_string(clean) : NULL;
-}
-
-static json_t *number(uint64_t value)
-{
-	return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value);
-}
-
+/* As elsewhere, but without advice: nobody reads it here. */
 static json_t *error(const struct err *e)
 {
-	if (e == NULL)
-		return json_null();
-	return json_pack("{s:s, s:i, s:s, s:o, s:s}", "code",
-			 err_class_name(e->code), "exit", err_exit(e->code), "step",
-			 err_step(e->code), "text", text(e->text), "detail",
-			 err_name(e->code));
+	static const struct err none = { 0 };
+	json_t *o = jsonout_error(e ? e : &none);
+	json_object_del(o, "advice");
+	return o;
 }
 
 static json_t *source(const struct job_attempt *a)
@@ -70,7 +54,7 @@ static json_t *source(const struct job_attempt *a)
 	if (a == NULL)
 		return json_null();
 	return json_pack("{s:s, s:o, s:o}", "kind", source_kind_name(a->kind),
-			 "host", text(a->host), "url", text(a->url));
+			 "host", jsonout_text(a->host), "url", jsonout_text(a->url));
 }
 
 /* One object, one line; owned, NULL for no memory. Without a report: of what
@@ -83,16 +67,18 @@ static char *line_of(const struct event *v)
 	clock_rfc3339(v->now_s, at);
 	json_object_set_new(o, "time", json_string(at));
 	json_object_set_new(o, "event", json_string(names[v->state]));
-	json_object_set_new(o, "content", text(v->content->id));
+	json_object_set_new(o, "content", jsonout_text(v->content->id));
 	json_object_set_new(o, "version", v->content->has_version ?
 				    json_integer(v->content->version) : json_null());
 	if (r) {
-		json_object_set_new(o, "result", json_string(results[r->result]));
-		json_object_set_new(o, "path", r->path ? text(r->path) : json_null());
+		json_object_set_new(o, "result",
+				    json_string(job_result_word(r->result)));
+		json_object_set_new(o, "path", jsonout_text_or_null(r->path));
 		json_object_set_new(o, "source", source(delivered(r)));
-		json_object_set_new(o, "bytes_total", number(r->figures.bytes_total));
+		json_object_set_new(o, "bytes_total",
+				    jsonout_number(r->figures.bytes_total));
 		json_object_set_new(o, "bytes_received",
-				    number(r->figures.bytes_received));
+				    jsonout_number(r->figures.bytes_received));
 		json_object_set_new(o, "duration_ms",
 				    json_integer(r->duration_ms));
 	}
@@ -151,7 +137,7 @@ static void describe(const struct event *v, char *out, size_t size)
 		snprintf(out, size, "%s: %s", err_name(v->why->code), v->why->text);
 	else if (v->report && v->state == OUTBOX_ARRIVED)
 		snprintf(out, size, "%s%s%s: %" PRIu64 " bytes in %" PRId64 " ms",
-			 results[v->report->result], a ? " from " : "",
+			 job_result_word(v->report->result), a ? " from " : "",
 			 a ? a->host : "", v->report->figures.bytes_total,
 			 v->report->duration_ms);
 	else

@@ -127,11 +127,9 @@ static void look_at_cache(const struct settings *s, bool read_only,
 	struct cache *c = open_cache(s, read_only, &e);
 	out->is_known = c && cache_list(c, &out->items, &out->count, &e) == ERR_OK;
 	cache_close(c);
-	if (!out->is_known && read_only)
-		log_debug(COMPONENT, "what the cache holds is not known: %s", e.text);
-	else if (!out->is_known)
-		log_warning(COMPONENT, "what the cache holds is not known: %s",
-			    e.text);
+	if (!out->is_known)
+		log_event(read_only ? LOG_DEBUG : LOG_WARNING, COMPONENT,
+			  "what the cache holds is not known: %s", e.text);
 	out->path = realpath(s->cache_directory, NULL);
 	size_t kept = 0;
 	for (size_t i = 0; i < out->count; i++)
@@ -211,13 +209,12 @@ static bool on_job(void *arg, const struct ledger_job *job)
 	const struct job_key *found = bsearch(&key, m->keys, m->plan->count,
 					      sizeof(key), by_key);
 	if (found) {
-		/* key->name points to the name in it, which stays the same */
-		m->jobs[found->at] = *job;
+		m->jobs[found->at] = *job; /* the key's name in it is the same */
 		return true;
 	}
-	/* What could not be read may name it all the same. */
-	bool is_gone = job->is_in_policy && !m->plan->policy.is_incomplete;
-	return is_gone ? add_gone(m, job) : true;
+	if (!job->is_in_policy || m->plan->policy.is_incomplete)
+		return true; /* what could not be read may name it all the same */
+	return add_gone(m, job);
 }
 
 static enum err_code begin_merge(struct merge *m, struct err *e)

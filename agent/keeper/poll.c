@@ -112,8 +112,8 @@ static enum err_code take_data(struct document *d, const struct wire_data *m,
 {
 	const char *at = worker_slot(d->worker, m->slot);
 	if (at == NULL || m->length > worker_slot_bytes(d->worker) ||
-	    !d->has_body || d->is_unchanged || m->offset != d->text.len ||
-	    m->length > d->text.max - d->text.len)
+	    !d->has_body || d->is_unchanged || m->index != 0 ||
+	    m->offset != d->text.len || m->length > d->text.max - d->text.len)
 		return err_set(e, ERR_NET_LIED, "message DATA: %llu bytes at %llu "
 			       "of a document", (unsigned long long)m->length,
 			       (unsigned long long)m->offset);

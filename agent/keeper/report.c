@@ -2,6 +2,23 @@
 
 #include <stdlib.h>
 
+const char *job_result_word(enum job_result result)
+{
+	switch (result) {
+	case JOB_VERIFIED:
+		return "verified";
+	case JOB_CACHED:
+		return "cached";
+	case JOB_UNVERIFIED:
+		return "unverified";
+	case JOB_PLANNED:
+		return "planned";
+	case JOB_FAILED:
+		break;
+	}
+	return "failed";
+}
+
 void job_report_free(struct job_report *r)
 {
 	free(r->path);

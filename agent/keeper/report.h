@@ -44,6 +44,9 @@ enum job_result {
 	JOB_PLANNED, /* --dry-run */
 };
 
+/* "verified": the word of JSON, of --history, of the ledger. */
+const char *job_result_word(enum job_result result);
+
 struct job_attempt {
 	enum source_kind kind;
 	char *host, *url;  /* owned; url masked */

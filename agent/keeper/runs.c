@@ -21,23 +21,6 @@ struct run {
 	int64_t id; /* of the transfer */
 };
 
-static const char *result_word(enum job_result result)
-{
-	switch (result) {
-	case JOB_VERIFIED:
-		return "verified";
-	case JOB_CACHED:
-		return "cached";
-	case JOB_UNVERIFIED:
-		return "unverified";
-	case JOB_PLANNED:
-		return "planned";
-	case JOB_FAILED:
-		break;
-	}
-	return "failed";
-}
-
 /* --- transfer and attempts ------------------------------------------------ */
 
 static const struct job_attempt *delivery(const struct job_report *r)
@@ -60,7 +43,7 @@ static enum err_code add_transfer(struct run *run, struct err *e)
 	database_bind_text(s, 1, run->name, sizeof(run->name) - 1);
 	sqlite3_bind_int64(s, 2, run->began_s);
 	sqlite3_bind_int64(s, 3, r->duration_ms);
-	database_bind_text(s, 4, result_word(r->result), 15);
+	database_bind_text(s, 4, job_result_word(r->result), 15);
 	database_bind_text(s, 5, run->by, 15);
 	database_bind_text(s, 6, from ? source_kind_name(from->kind) : "", 23);
 	database_bind_text(s, 7, from ? from->host : "", 299);

@@ -17,7 +17,8 @@
 /* After a registration the site needs some seconds (docs/wire.md 2.5). */
 #define SETTLE_MS 4000
 #define SETTLE_TRIES 5
-#define TOLD_MAX 64 /* failed tries of one call */
+#define TOLD_MAX 64 /* failed tries in the log */
+#define HEARD_MAX 100000 /* failed tries at all */
 /*
  * Topic type of our state messages. The record names none for content that arrived,
  * and the known numbers (7200 to 7203) feed reports with details of another form:
@@ -48,7 +49,7 @@ struct names {
 	char fqdn[WIRE_NAME + 1];
 	char smsid[64];    /* "" = not registered */
 	bool is_unknown;   /* a management point said so in the last answer */
-	unsigned told;     /* failed tries in the log */
+	unsigned heard;    /* failed tries */
 };
 
 static void own_names(struct names *n)
@@ -84,13 +85,24 @@ static enum err_code take_names(const struct settings *s, struct names *out,
 	return identity_get_smsid(s->state_directory, out->smsid, e);
 }
 
-static void log_attempt(struct names *n, const struct wire_attempt *m)
+/* A network process that lies must not keep us listening for ever. */
+static enum err_code count_heard(struct names *n, struct err *e)
+{
+	if (n->heard++ < HEARD_MAX)
+		return ERR_OK;
+	return err_set(e, ERR_NET_LIED, "more than %d failed tries", HEARD_MAX);
+}
+
+static enum err_code take_attempt(struct names *n, const struct wire_attempt *m,
+				  struct err *e)
 {
 	autobuf url = { 0 };
-	if (n->told++ >= TOLD_MAX)
-		return;
+	enum err_code rc = count_heard(n, e);
+	if (rc != ERR_OK || n->heard > TOLD_MAX)
+		return rc;
 	mask_values(m->url, &url);
 	log_warning(COMPONENT, "%s: %.*s", url.at ? url.at : "", SPAN_ARG(m->text));
+	return ERR_OK;
 }
 
 /* --- registration -------------------------------------------------------- */
@@ -100,10 +112,8 @@ static enum err_code on_registered(void *arg, const struct wire_msg *m,
 {
 	struct names *n = arg;
 	struct err why;
-	if (m->type == WIRE_ATTEMPT) {
-		log_attempt(n, &m->attempt);
-		return ERR_OK;
-	}
+	if (m->type == WIRE_ATTEMPT)
+		return take_attempt(n, &m->attempt, e);
 	if (m->type != WIRE_REGISTERED || n->smsid[0] ||
 	    m->registered.smsid.len >= sizeof(n->smsid))
 		return worker_lied(m, e);
@@ -141,13 +151,11 @@ static enum err_code on_assignment(void *arg, const struct wire_msg *m,
 				   struct err *e)
 {
 	struct asked *a = arg;
-	if (m->type == WIRE_ATTEMPT) {
-		log_attempt(a->names, &m->attempt);
-		return ERR_OK;
-	}
+	if (m->type == WIRE_ATTEMPT)
+		return take_attempt(a->names, &m->attempt, e);
 	if (m->type == WIRE_REGISTERED && m->registered.smsid.len == 0) {
 		a->names->is_unknown = true;
-		return ERR_OK;
+		return count_heard(a->names, e);
 	}
 	if (m->type != WIRE_ASSIGNMENT)
 		return worker_lied(m, e);
@@ -229,8 +237,7 @@ static enum err_code on_relayed(void *arg, const struct wire_msg *m, struct err 
 {
 	if (m->type != WIRE_ATTEMPT)
 		return worker_lied(m, e);
-	log_attempt(arg, &m->attempt);
-	return ERR_OK;
+	return take_attempt(arg, &m->attempt, e);
 }
 
 enum err_code site_relay(struct worker *w, const struct settings *s,

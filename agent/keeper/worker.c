@@ -275,10 +275,35 @@ static void drop_message(struct worker *w)
 	w->message->fd = -1;
 }
 
+/*
+ * A network process that does not read must not hold us up, nor keep a signal from
+ * us: what we send is small, and fits as soon as there is room.
+ */
+static enum err_code wait_writable(struct worker *w, struct err *e)
+{
+	struct pollfd fds[2] = { { .fd = w->sock, .events = POLLOUT },
+				 { .fd = signals_fd(), .events = POLLIN } };
+	int64_t until_ms = clock_now_ms() + ANSWER_MAX_MS, left_ms = 0;
+	for (;;) {
+		int n = poll(fds, 2, (int)left_ms);
+		if (n > 0 && fds[0].revents)
+			return ERR_OK;
+		enum err_code rc = signals_check(e);
+		if (rc != ERR_OK)
+			return rc;
+		left_ms = until_ms - clock_now_ms();
+		if (left_ms <= 0)
+			return err_set(e, ERR_NET_LIED,
+				       "the network process takes no messages");
+	}
+}
+
 enum err_code worker_send(struct worker *w, enum wire_type type,
 			  const void *fields, struct err *e)
 {
-	enum err_code rc = wire_send(w->sock, type, fields, -1, e);
+	enum err_code rc = wait_writable(w, e);
+	if (rc == ERR_OK)
+		rc = wire_send(w->sock, type, fields, -1, e);
 	return rc == ERR_NET_DIED ? died(w, e) : rc;
 }
 

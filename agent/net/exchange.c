@@ -208,7 +208,7 @@ static enum err_code begin(struct exchange *x, struct err *e)
 	if (rc != ERR_OK)
 		return rc;
 	/* The client token is good for one management point, which has it: it may
-	 * be sent as it is over http, where IIS expects it. */
+	 * be sent as it is over http, where IIS expects it, and nowhere else. */
 	const char *headers[] = { "User-Agent: ConfigMgr Messaging HTTP Sender",
 				  first.at, second.at, NULL };
 	struct http_request request = {
@@ -219,6 +219,7 @@ static enum err_code begin(struct exchange *x, struct err *e)
 		.body = buf_as_span(&body),
 		.has_body = is_message,
 		.leg = HTTP_SITE,
+		.stays = x->request.has_client_token,
 		.offer_client = x->way == WAY_PLAIN && x->request.is_trusted &&
 				x->how->has_certificate,
 		.only_http1 = true, /* HTTP/2 has no reason phrase */

@@ -254,6 +254,9 @@ static enum err_code check_redirect(const struct http_call *c,
 		return err_set(e, ERR_REDIRECT,
 			       "%s redirects from https to http, to %s", from,
 			       to->host);
+	if (c->request.stays && !url_same_origin(&c->url, to))
+		return err_set(e, ERR_REDIRECT, "%s sends us to another server, %s",
+			       from, to->host);
 	if (c->request.leg != HTTP_SITE && to->is_ip && !c->url.is_ip)
 		return err_set(e, ERR_REDIRECT,
 			       "%s redirects to a bare address, %s", from,

@@ -45,6 +45,7 @@ struct http_request {
 	struct span body;
 	bool has_body;
 	enum http_leg leg;
+	bool stays;                  /* no redirect to another origin is followed */
 	bool offer_client;           /* show the client certificate when asked */
 	bool only_http1;             /* keep the reason phrase */
 	bool connect_only;           /* resolve, connect, verify; no request */

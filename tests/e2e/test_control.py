@@ -4,6 +4,7 @@
 
 import array
 import contextlib
+import fcntl
 import json
 import os
 import pwd
@@ -479,6 +480,32 @@ def a_handed_over_download_draws_its_bar():
         same(process.wait(), 0, shown)
         expect(b"#" in shown and b"%" in shown and b"\r\033[K" in shown, shown)
         expect(shown.rstrip().endswith(s.published().encode()), shown[-300:])
+
+
+@check
+def a_terminal_is_handed_over_for_writing_only():
+    """or the service's user could read what root types"""
+    with Place() as s, socket.socket(socket.AF_UNIX) as listener:
+        listener.settimeout(PATIENCE)
+        listener.bind(s.socket)
+        listener.listen()
+        main_fd, side = terminal()
+        process = subprocess.Popen([agentconf.AGENT, "--download", PACKAGE, "--config",
+                                    s.lab.conf], stdin=side, stdout=side, stderr=side)
+        os.close(side)
+        answers = ({"cache": {"directory": os.path.realpath(s.path("cache"))}},
+                   {"exit": 0, "error": None})
+        for answer in answers:
+            with listener.accept()[0] as peer:
+                line, fds, _, _ = socket.recv_fds(peer, 4096, 3)
+                seen = [(os.isatty(fd), fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE)
+                        for fd in fds]
+                for fd in fds:
+                    os.close(fd)
+                peer.sendall(json.dumps(answer).encode())
+        same(process.wait(), 0)
+        os.close(main_fd)
+        same(seen[1:], [(True, os.O_WRONLY)] * 2, line)
 
 
 @check

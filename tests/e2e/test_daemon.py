@@ -447,23 +447,39 @@ def nothing_is_left_open():
                       "the descriptors of before, %d" % before)
 
 
+def descriptors(pid):
+    """What a process has open; nothing of one that has ended."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for fd in os.listdir("/proc/%d/fd" % pid):
+            with contextlib.suppress(OSError):
+                found.add(os.readlink("/proc/%d/fd/%s" % (pid, fd)))
+    return found
+
+
 @check
 def children_keep_nothing_of_the_daemon():
-    """no child has its socket, lock, or timers"""
-    with slow_home() as s, Service(s) as service:
+    """no child has its socket, lock, or timers, nor what came with half a request"""
+    with slow_home() as s, Service(s) as service, \
+            socket.socket(socket.AF_UNIX) as half:
+        near, far = os.pipe()
+        half.connect(s.path("control.sock"))
+        socket.send_fds(half, [b"{"], [far])
+        handed = os.readlink("/proc/self/fd/%d" % far)
+        os.close(far)
+        service.until(lambda _: handed in descriptors(service.pid), "the pipe")
         s.policy()
         in_transfer(service)
-        daemon = {os.readlink("/proc/%d/fd/%s" % (service.pid, fd))
-                  for fd in os.listdir("/proc/%d/fd" % service.pid)}
+        for pid in service.children():
+            expect(handed not in descriptors(pid), "a stranger's pipe in", pid)
+        os.close(near)
+        daemon = descriptors(service.pid)
         ours = {name for name in daemon
                 if name.startswith(("socket:", "anon_inode:[timerfd]")) or
                 name.endswith("service.lock") or "inotify" in name}
         expect(len(ours) >= 3, daemon)
         for pid in service.children():
-            with contextlib.suppress(OSError):
-                has = {os.readlink("/proc/%d/fd/%s" % (pid, fd))
-                       for fd in os.listdir("/proc/%d/fd" % pid)}
-                same(has & ours, set(), "of the daemon in %d" % pid)
+            same(descriptors(pid) & ours, set(), "of the daemon in %d" % pid)
 
 
 if __name__ == "__main__":

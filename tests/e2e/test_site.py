@@ -385,6 +385,7 @@ def body_that_redirects():
                     % elsewhere.port)
         run = s.once(status=4)
         expect("sends us to" in run.err, run.err)
+        same(elsewhere.requests(), [], "who hears our signed token")
         same(names(run), [NAME])
         same(s.bundle(), before, "the policy of before")
 

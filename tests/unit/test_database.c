@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -536,6 +537,61 @@ TEST(database_begin__killed_within__what_was_committed_stays)
 	assert_true(WIFSIGNALED(status));
 	struct database *d = open_again();
 	assert_int_equal(number(d, "SELECT count(*) FROM ill"), 1);
+	database_close(d);
+	assert_int_equal(count_of("state.db.broken-"), 0);
+}
+
+/* Another process, forked while nothing was open (SQLite's bookkeeping of handles
+ * would be copied): for each byte that comes it opens the file, writes, closes it. */
+static pid_t start_writer(int pair[2])
+{
+	char byte;
+	int line = pair[1];
+	pid_t pid = fork();
+	close(pair[pid == 0 ? 0 : 1]);
+	while (pid == 0 && read(line, &byte, 1) == 1) {
+		struct err e = { 0 };
+		struct database *d = database_open(at(""), &e);
+		bool is_good = d && run(d, "INSERT INTO ill VALUES (hex(randomblob(8)),"
+					" 1)", &e) == ERR_OK;
+		database_close(d);
+		if (!is_good || write(line, &byte, 1) != 1)
+			break;
+	}
+	if (pid == 0)
+		_exit(0);
+	return pid;
+}
+
+static void let_write(int line)
+{
+	char byte = 'w';
+	assert_int_equal(write(line, &byte, 1), 1);
+	assert_int_equal(read(line, &byte, 1), 1);
+}
+
+/* --once keeps it open while each of its jobs opens it once more. */
+TEST(database_open__second_handle_of_a_process__first_keeps_its_locks)
+{
+	struct err e = { 0 };
+	int line[2];
+	fresh();
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, line), 0);
+	pid_t pid = start_writer(line);
+	struct database *first = open_again();
+	assert_ok(run(first, "INSERT INTO ill VALUES ('a', 1)", &e));
+	database_close(open_again());
+	let_write(line[0]); /* not the last one out: the log must stay */
+	int log_is_there = access(at("state.db-wal"), F_OK) == 0;
+	enum err_code rc = run(first, "INSERT INTO ill VALUES ('b', 1)", &e);
+	let_write(line[0]);
+	database_close(first);
+	close(line[0]);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_true(log_is_there);
+	assert_ok(rc);
+	struct database *d = open_again();
+	assert_int_equal(number(d, "SELECT count(*) FROM ill"), 4);
 	database_close(d);
 	assert_int_equal(count_of("state.db.broken-"), 0);
 }

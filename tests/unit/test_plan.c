@@ -229,6 +229,59 @@ TEST(plan__new_and_gone__told_once)
 	stage_close(&s);
 }
 
+TEST(plan__policy_with_holes__nothing_is_taken_for_gone)
+{
+	struct stage s;
+	struct plan p;
+	struct deployment_list l = { 0 };
+	struct ledger_job job;
+	stage_open(&s, NULL);
+	stage_deploy(&l, "ABC00042.3", "three");
+	make_at(&p, &s, &l, NOW);
+	plan_free(&p);
+	/* its file cannot be read, and another one is new */
+	stage_deploy(&l, "ABC00043.1", "one");
+	l.is_incomplete = true;
+	make_at(&p, &s, &l, NOW + HOUR);
+	assert_null(plan_find(&p, "ABC00042.3"));
+	plan_free(&p);
+	assert_true(ledger_get_job(s.record, "ABC00042.3", &job));
+	assert_true(job.is_in_policy);
+	assert_true(ledger_get_job(s.record, "ABC00043.1", &job));
+	assert_true(job.is_in_policy);
+	assert_int_equal(told(&s, "withdrawn", "ABC00042"), 0);
+	assert_int_equal(told(&s, "waiting", "ABC00043"), 1);
+	stage_deploy(&l, "ABC00042.3", "three");
+	make_at(&p, &s, &l, NOW + 2 * HOUR);
+	assert_int_equal(plan_find(&p, "ABC00042.3")->past.first_seen_s, NOW);
+	plan_free(&p);
+	assert_int_equal(told(&s, "waiting", "ABC00042"), 1);
+	assert_int_equal(told(&s, "withdrawn", "ABC00043"), 1);
+	stage_close(&s);
+}
+
+TEST(plan__under_way_and_the_clock_goes_back__goes_on)
+{
+	struct stage s;
+	struct plan p;
+	struct deployment_list l = { 0 };
+	stage_open(&s, NULL);
+	stage_deploy(&l, "ABC00042.3", "three");
+	make_at(&p, &s, &l, NOW);
+	p.items[0].past.failed_s = NOW;
+	p.items[0].past.delay_s = p.items[0].past.tries = 100;
+	plan_decide(&p, NOW + 100);
+	assert_string_equal(word_of(&p, "ABC00042.3"), "due now");
+	p.items[0].is_running = true;
+	plan_decide(&p, NOW + 90);
+	assert_int_equal(p.items[0].answer.state, DUE_NOW);
+	p.items[0].is_running = false;
+	plan_decide(&p, NOW + 90);
+	assert_int_equal(p.items[0].answer.state, DUE_LATER);
+	plan_free(&p);
+	stage_close(&s);
+}
+
 /* A job that failed three times an hour ago and may not be tried yet. */
 static void fail_before(struct stage *s, const char *name)
 {

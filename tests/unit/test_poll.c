@@ -226,6 +226,7 @@ TEST(poll_load__never_fetched__empty)
 	struct settings s = remote();
 	assert_ok(poll_load(&s, NULL, true, &l, &problems, &e));
 	assert_int_equal(l.count, 0);
+	assert_true(l.is_incomplete);
 	static char gone[] = "/nowhere/at/all";
 	s.state_directory = gone;
 	assert_ok(poll_load(&s, NULL, true, &l, &problems, &e));
@@ -242,6 +243,7 @@ TEST(poll_load__kept_of_this_source__only_then)
 	assert_int_equal(keep(dir, URL, POLICY_HASH("3"), NOW, &e), 1);
 	assert_ok(poll_load(&s, NULL, true, &l, &problems, &e));
 	assert_int_equal(l.count, 1);
+	assert_false(l.is_incomplete);
 	assert_int_equal(l.items[0].content.version, 3);
 	deployment_list_free(&l);
 	assert_ok(poll_load(&s, OTHER, true, &l, &problems, &e));
@@ -281,6 +283,7 @@ TEST(poll_load__bad_local_file__problem_and_the_rest)
 	assert_err(poll_load(&s, NULL, true, &l, &problems, &e), ERR_POLICY);
 	assert_non_null(strstr(problems.at, "a.ini:1:"));
 	assert_int_equal(l.count, 1);
+	assert_true(l.is_incomplete);
 	close(dir);
 }
 

@@ -74,6 +74,14 @@ __attribute__((constructor)) static void play_role(int argc, char **argv)
 		describe(argc, argv);
 		_exit(0);
 	}
+	if (strcmp(role, "--role=terminal") == 0) {
+		char text[64];
+		snprintf(text, sizeof(text), "tty=%d writes=%d leads=%d", isatty(2),
+			 (fcntl(2, F_GETFL) & O_ACCMODE) == O_WRONLY,
+			 getsid(0) == getpid());
+		answer(text);
+		_exit(0);
+	}
 	if (strcmp(role, "--role=status") == 0)
 		_exit(7);
 	if (strcmp(role, "--role=crash") == 0) {
@@ -163,6 +171,28 @@ TEST(spawn_role__low_descriptors_closed__same)
 	int status = 0;
 	assert_int_equal(waitpid(helper, &status, 0), helper);
 	assert_int_equal(status, 0);
+}
+
+/* Another user, who reads from the network: it must neither hear what is typed at our
+ * terminal nor type there itself. */
+TEST(spawn_role__stderr_is_a_terminal__only_written_to)
+{
+	autofd main_side = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	autofd sock = -1;
+	char text[512], why[128];
+	struct err e = { 0 };
+	if (main_side < 0 || grantpt(main_side) != 0 || unlockpt(main_side) != 0)
+		skip();
+	autofd terminal = open(ptsname(main_side), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	autofd before = fcntl(2, F_DUPFD_CLOEXEC, 10);
+	assert_true(terminal >= 0 && before >= 0);
+	dup2(terminal, 2);
+	pid_t pid = spawn_role("terminal", &sock, &e);
+	dup2(before, 2);
+	assert_true(pid > 0);
+	receive(sock, text, sizeof(text));
+	spawn_reap(pid, why, sizeof(why));
+	assert_string_equal(text, "tty=1 writes=1 leads=1");
 }
 
 TEST(spawn_role__role_name_too_long__internal)
