@@ -278,7 +278,9 @@ void due_failed(struct due_past *past, const struct err *why, int64_t now_s,
 	past->is_here = false;
 	past->failed_s = now_s;
 	if (is_uncounted(why->code)) {
-		past->delay_s = DUE_DELAY_MIN_S;
+		/* who was told to end goes on as soon as it may: with the next start */
+		past->delay_s = why->code == ERR_SIGTERM || why->code == ERR_SIGINT ?
+					1 : DUE_DELAY_MIN_S;
 		return;
 	}
 	if (past->tries < UINT_MAX)

@@ -71,8 +71,8 @@ void due_seen(struct due_past *past, int64_t now_s);
 /*
  * After a failure: how long to wait, and whether the search is over. Delay:
  * doubled from DUE_DELAY_MIN_S to DUE_DELAY_MAX_S, 50 to 100 per cent by chance;
- * retry_after_s where it is longer, up to the maximum. LOCKED, NOT_DUE, WITHDRAWN,
- * SIGTERM, SIGINT: the minimum without counting a try. NO_LOCATION and
+ * retry_after_s where it is longer, up to the maximum. LOCKED, NOT_DUE, WITHDRAWN:
+ * the minimum without counting a try; SIGTERM, SIGINT: a second. NO_LOCATION and
  * CLOUD_REFUSED keep the search going for DUE_SEARCH_S, asking at least every 60
  * min; then has_given_up, and the next search begins after the maximum delay. A
  * management point that does not answer, and errors of the agent itself, leave a

@@ -45,8 +45,7 @@ static bool is_same_cache(const struct settings *s, const struct content *conten
 				     .request = buf_as_span(&request),
 				     .wait_ms = ASK_MS };
 	if (client_ask(&q, &reply, &e) != ERR_OK) {
-		if (q.is_there)
-			log_debug("agent", "working without the service: %s", e.text);
+		log_debug("agent", "working without the service: %s", e.text);
 		return false;
 	}
 	if (client_find_text(buf_as_span(&reply), "cache", "directory", theirs,

@@ -334,7 +334,7 @@ void agenda_begin(struct crew *s)
 
 void agenda_rethink(struct crew *s)
 {
-	s->decide_at_s = INT64_MIN;
+	s->decide_at_s = 0;
 }
 
 void agenda_files_changed(struct crew *s)

@@ -42,8 +42,11 @@ struct ledger_job {
 	int64_t last_s;               /* end of the last run; 0 = none yet */
 	struct err last;              /* how it ended */
 	char path[512];               /* where it lies; "" */
+	/* LEDGER_ARRIVING from the begin of a run until its hooks have run: what lies
+	 * in the cache then, nobody was told of, so it is not yet here. */
 	int64_t arrived_s;
 };
+#define LEDGER_ARRIVING (-1)
 
 /* false where it is not known. */
 bool ledger_get_job(struct record *r, const char *name, struct ledger_job *out);

@@ -275,18 +275,17 @@ static bool set_place(struct ledger_job *job, const struct stock *stock,
 {
 	char path[sizeof(job->path)] = "";
 	bool was_here = job->past.is_here;
+	bool is_here = found && job->arrived_s != LEDGER_ARRIVING;
 	if (!stock->is_known)
 		return false;
 	if (found && stock->path)
 		snprintf(path, sizeof(path), "%s/content/%s", stock->path,
 			 found->name);
-	if (found && !was_here)
+	if (is_here && !was_here)
 		due_arrived(&job->past);
-	job->past.is_here = found != NULL;
-	if (!found)
-		job->arrived_s = 0;
-	return set_text(job->path, sizeof(job->path), path) ||
-	       was_here != job->past.is_here;
+	job->past.is_here = is_here;
+	job->arrived_s = found || job->arrived_s < 0 ? job->arrived_s : 0;
+	return set_text(job->path, sizeof(job->path), path) || was_here != is_here;
 }
 
 /* One job with policy and cache; an event where it is new. */
@@ -562,7 +561,8 @@ void plan_refresh(struct plan *p, struct plan_item *item, const struct settings 
 	if (is_known)
 		item->past = job.past;
 	item->past.first_seen_s = before.first_seen_s;
-	bool is_here = is_in_cache(item, s);
+	bool is_here = is_in_cache(item, s) &&
+		       !(is_known && job.arrived_s == LEDGER_ARRIVING);
 	bool is_news = is_known && (item->past.failed_s != before.failed_s ||
 				    item->past.tries != before.tries ||
 				    item->past.delay_s != before.delay_s);

@@ -242,7 +242,7 @@ static json_t *job_of(const struct view *v)
 	put(o, "tries", jsonout_number(v->item ? v->item->past.tries :
 				       k ? k->past.tries : 0));
 	put(o, "last", last_of(k));
-	put(o, "arrived", jsonout_moment(is_here && k ? k->arrived_s : 0));
+	put(o, "arrived", jsonout_moment(is_here && k && k->arrived_s > 0 ? k->arrived_s : 0));
 	put(o, "path", is_here && k ? jsonout_text_or_null(k->path) : json_null());
 	put(o, "progress", progress_of(v->run));
 	return o;

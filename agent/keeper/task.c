@@ -23,6 +23,7 @@ struct task {
 	struct err result;
 	int64_t began_s, ended_s;
 	bool is_transfer_told;
+	bool is_arrival;              /* it came, and nobody was told yet */
 	char name[CONTENT_NAME_SIZE]; /* as found: with version */
 	struct record *record;
 };
@@ -133,13 +134,47 @@ static void update_job(struct task *t)
 		due_arrived(&job.past);
 		snprintf(job.path, sizeof(job.path), "%s",
 			 t->report->path ? t->report->path : "");
-		if (t->report->result != JOB_CACHED || job.arrived_s == 0)
-			job.arrived_s = t->ended_s;
 	} else {
 		note_failure(t, &job.past);
 	}
 	if (ledger_put_job(t->record, &job, &e) != ERR_OK)
 		lose("what comes next for the job", &e);
+}
+
+/*
+ * Before the run: from now on what is published counts as here only when it was told
+ * (end_arrival), so that whatever kills us in between, hooks and reports come with
+ * the next run.
+ */
+static void begin_arrival(struct task *t)
+{
+	const struct job_request *q = t->request;
+	struct ledger_job job;
+	struct err e = { 0 };
+	const struct content *c = q->deployment && !q->content.has_version ?
+					  &q->deployment->content : &q->content;
+	struct record *r = record_open(q->settings->state_directory, &e);
+	if (r == NULL)
+		return; /* the run says so */
+	content_name(c, t->name);
+	if (ledger_get_job(r, t->name, &job) && !job.past.is_here) {
+		job.arrived_s = LEDGER_ARRIVING;
+		if (ledger_put_job(r, &job, &e) != ERR_OK)
+			lose("that it is to be told", &e);
+	}
+	record_close(r);
+}
+
+/* All has been told. */
+static void end_arrival(struct task *t)
+{
+	struct ledger_job job;
+	struct err e = { 0 };
+	if (t->record == NULL || !ledger_get_job(t->record, t->name, &job))
+		return;
+	job.arrived_s = t->ended_s;
+	if (ledger_put_job(t->record, &job, &e) != ERR_OK)
+		lose("that it was told", &e);
 }
 
 /* --- the cache ------------------------------------------------------------ */
@@ -179,8 +214,12 @@ static void tell_end(const struct task *t)
 {
 	const struct job_request *q = t->request;
 	bool is_ok = t->result.code == ERR_OK;
-	if ((is_ok && t->report->result == JOB_CACHED) || !is_event(t->result.code))
+	if ((is_ok && !t->is_arrival) || !is_event(t->result.code))
 		return;
+	/* By hand the asker is told. */
+	if (!is_ok && strcmp(t->by, "service") == 0)
+		log_warning("ContentTransferManager", "%s failed at step %s: %s",
+			    t->name, err_step(t->result.code), t->result.text);
 	events_tell(q->settings, q->to ? NULL : t->record,
 		    is_ok ? OUTBOX_ARRIVED : OUTBOX_FAILED, &t->report->content,
 		    t->report, &t->result, t->ended_s);
@@ -190,6 +229,11 @@ static void leave_traces(struct task *t)
 {
 	struct err e = { 0 };
 	bool is_job = t->request->to == NULL;
+	struct ledger_job job;
+	/* There already, from a run that was broken off. */
+	t->is_arrival |= t->result.code == ERR_OK &&
+			 ledger_get_job(t->record, t->name, &job) &&
+			 job.arrived_s == LEDGER_ARRIVING;
 	if (ledger_add_run(t->record, t->report, &t->result, t->by, t->began_s,
 			   &e) != ERR_OK)
 		lose("the transfer", &e);
@@ -201,14 +245,16 @@ static void leave_traces(struct task *t)
 static void after_arrival(struct task *t)
 {
 	struct err e = { 0 };
-	if (t->result.code != ERR_OK || t->report->result != JOB_VERIFIED ||
+	if (!t->is_arrival || t->report->result == JOB_UNVERIFIED ||
 	    t->request->to || t->report->path == NULL)
 		return;
 	age_older(t);
-	/* A signal ends the hooks. The content is there all the same. */
+	/* A signal ends the hooks: they are run anew with the next run. */
 	if (hooks_run(t->request->settings, t->record, &t->report->content,
 		      t->report->path, &e) != ERR_OK)
 		log_warning(COMPONENT, "hooks for %s: %s", t->name, e.text);
+	else
+		end_arrival(t);
 }
 
 /* --- all together --------------------------------------------------------- */
@@ -224,6 +270,7 @@ static void run_job(struct task *t)
 	if (rc == ERR_OK) /* a second try may have left the word of the first */
 		t->result = (struct err){ 0 };
 	t->ended_s = clock_wall_s();
+	t->is_arrival = rc == ERR_OK && t->report->result != JOB_CACHED;
 	content_name(&t->report->content, t->name);
 }
 
@@ -241,6 +288,9 @@ enum err_code task_run(const struct job_request *request, const char *by,
 	struct task t = { .request = request, .by = by, .report = report };
 	struct err own = { 0 };
 	t.is_transfer_told = request->dry_run || request->to;
+	if (!t.is_transfer_told &&
+	    !record_is_foreign(request->settings->state_directory))
+		begin_arrival(&t);
 	run_job(&t);
 	if (is_untraced(&t)) {
 		*e = t.result;

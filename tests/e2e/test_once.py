@@ -560,6 +560,16 @@ def sigterm_ends_a_hook_with_it():
         expect(took < 2, took)
         expect(not is_alive(hook), "the hook goes on")
         same(d.cached(), ["ABC00001.1"])
+        # it is told anew, by the next run, once; not one byte comes again
+        with open(os.path.join(hooks, "slow"), "w") as out:
+            out.write("#!/bin/sh\necho $1 >>%s\n" % d.path("heard"))
+        for _ in range(2):
+            wants(d.run("--once", "--json", env=d.env), 0)
+        with open(d.path("heard")) as stream:
+            same(sorted(stream.read().split()), ["ABC00001", "ABC00002"])
+        run = wants(d.run("--history", "--json", env=d.env), 0)
+        same([(t["result"], t["bytes_received"]) for t in run.json["transfers"]
+              if t["content"] == "ABC00001"][0], ("cached", 0))
 
 
 if __name__ == "__main__":
