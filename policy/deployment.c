@@ -183,7 +183,7 @@ static enum err_code read_bundle(struct load *l, struct span text, struct err *e
 {
 	struct bundle bundle = { 0 };
 	struct err why = { 0 };
-	const char *whole = l->path;
+	struct load inner = *l;
 	enum err_code rc = bundle_parse(text, &bundle, &why);
 	if (rc == ERR_NOMEM)
 		return err_set(e, rc, "%s", why.text);
@@ -191,19 +191,17 @@ static enum err_code read_bundle(struct load *l, struct span text, struct err *e
 		note(l, why.text);
 		return ERR_OK;
 	}
-	l->dir_fd = -1;
-	l->bundle = &bundle;
+	inner.dir_fd = -1;
+	inner.bundle = &bundle;
 	for (size_t i = 0; rc == ERR_OK && i < bundle.count; i++) {
 		const struct bundle_file *file = &bundle.files[i];
 		if (!is_policy_name(file->name))
 			continue;
 		autobuf path = { 0 };
-		buf_print(&path, "%s/%s", whole, file->name);
-		l->path = path.at ? path.at : whole;
-		rc = read_text(l, file->text, e);
-		l->path = whole;
+		buf_print(&path, "%s/%s", l->path, file->name);
+		inner.path = path.at ? path.at : l->path;
+		rc = read_text(&inner, file->text, e);
 	}
-	l->bundle = NULL;
 	bundle_free(&bundle);
 	return rc;
 }

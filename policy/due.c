@@ -25,7 +25,7 @@ struct moment {
 };
 static struct moment show(int64_t at_s)
 {
-	struct moment m;
+	struct moment m = { 0 };
 	clock_rfc3339(at_s, m.text);
 	return m;
 }

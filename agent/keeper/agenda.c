@@ -173,9 +173,9 @@ static void load(struct crew *s, bool is_poll, const struct err *fetched)
 				     &fresh, &problems, &e);
 	tell_problems(s, &problems, rc == ERR_OK ? NULL : &e);
 	if (is_poll)
-		s->poll_error = fetched && fetched->code ? *fetched :
-				rc == ERR_OK		 ? (struct err){ 0 } :
-							   e;
+		s->poll_error = fetched && fetched->code ? *fetched : e;
+	if (is_poll && rc == ERR_OK && !(fetched && fetched->code))
+		s->poll_error = (struct err){ 0 };
 	if (rc != ERR_OK)
 		rc = keep_unreadable(&s->plan.policy, &fresh, &plan_error);
 	struct record *r = crew_record(s);

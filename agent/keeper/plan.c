@@ -143,7 +143,7 @@ static void look_at_cache(const struct settings *s, bool read_only,
 static const struct cache_item *find_in(const struct stock *s,
 					const struct plan_item *item)
 {
-	struct cache_item key;
+	struct cache_item key = { 0 };
 	if (s->count == 0 || item->deployment->hash[0] == '\0')
 		return NULL;
 	snprintf(key.name, sizeof(key.name), "%s", item->name);
