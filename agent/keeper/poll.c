@@ -427,6 +427,11 @@ static enum err_code load_remote(struct load *l, struct err *e)
 	autokept kept = { 0 };
 	struct err why = { 0 };
 	enum err_code rc = check_policy_source(l->source, &why);
+	/* What was kept under a signer who is no longer named counts no more. */
+	if (rc == ERR_OK && !is_site(l->source) && !has_signer(s))
+		rc = err_set(&why, ERR_CONFIG, "policy from the network counts only "
+			     "with a signature: name its certificate in [policy] "
+			     "signer");
 	if (rc == ERR_OK)
 		rc = read_kept(l, &kept, &why);
 	if (rc != ERR_OK)
