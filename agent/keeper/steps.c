@@ -135,11 +135,14 @@ enum err_code job_restart_worker(struct job *j, struct err *e)
 
 /* --- locate and choose --------------------------------------------------------------- */
 
-/* Seconds ago by source: absent, then ill; NULL where nothing is remembered. */
+/*
+ * Seconds ago by source: absent, then ill; NULL where nothing is remembered. Only the
+ * service goes by it: who looks for a fault by hand wants the order of the reply.
+ */
 static int64_t *recall_hosts(struct job *j, const struct source_list *list)
 {
 	int64_t now = clock_wall_s(), absent, ill;
-	if (j->record == NULL || list->count == 0)
+	if (!j->request->by_service || j->record == NULL || list->count == 0)
 		return NULL;
 	int64_t *ago = malloc(2 * list->count * sizeof(*ago));
 	for (size_t i = 0; ago && i < list->count; i++) {

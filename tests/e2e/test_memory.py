@@ -10,8 +10,18 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import *                                               # noqa: E402,F403
 
 
-def codes(run):
-    return [code for _, _, code in attempts_of(run)]
+def why(s):
+    """What the service decided last, and what came of it."""
+    return wants(s.run("--why", PACKAGE, "--json"), 0).json
+
+
+def once(s):
+    """The service fetches it anew; the codes of its attempts, and the reasons."""
+    shutil.rmtree(s.path("cache"), ignore_errors=True)
+    wants(s.run("--once"), 0)
+    said = why(s)
+    return ([(a["error"] or {}).get("code") for a in said["attempts"]],
+            [l["reason"] for l in said["locations"]])
 
 
 def reasons(s, *args):
@@ -23,34 +33,34 @@ def reasons(s, *args):
 def host_without_the_content_comes_after_the_others():
     with Small(files={"a": 10}) as s:
         part, other = s.lab.dp_nginx(), s.lab.dp_nginx()
-        lacking = s.share(other, vdir="no_such_share$")
-        s.locate(lacking, s.share(part))
+        s.locate(s.share(other, vdir="no_such_share$"), s.share(part))
         s.policy()
-        same(codes(s.download()), ["TRANSFER", None], "the first time")
-        shutil.rmtree(s.path("cache"))
-        same(codes(s.download()), [None], "with what is remembered")
+        same(once(s)[0], ["TRANSFER", None], "the first time")
+        codes, (first, second) = once(s)
+        same(codes, [None], "with what is remembered")
         s.expect_published()
-        first, second = reasons(s)
         expect("ago" not in first, first)
         expect("did not have it" in second and "after the others" in second, second)
-        # who names a host means it
-        for reason in reasons(s, "--from", "127.0.0.1:%d" % other.port):
+        # by hand it is the order of the reply
+        for reason in reasons(s):
             expect("ago" not in reason, reason)
+        shutil.rmtree(s.path("cache"))
+        same([code for _, _, code in attempts_of(s.download())], ["TRANSFER", None],
+             "by hand")
 
 
 @check
 def host_that_delivers_again_is_forgiven():
     with Small(files={"a": 10}) as s:
         part, other = s.lab.dp_nginx(), s.lab.dp_nginx()
-        lacking = s.share(other, vdir="no_such_share$")
-        s.locate(lacking, s.share(part))
+        s.locate(s.share(other, vdir="no_such_share$"), s.share(part))
         s.policy()
         s.download()
-        shutil.rmtree(s.path("cache"))
         s.locate(s.share(other), s.share(part))
-        expect("did not have it" in reasons(s)[1], reasons(s))
+        expect("did not have it" in once(s)[1][1], why(s))
+        shutil.rmtree(s.path("cache"))
         s.download("--from", "127.0.0.1:%d" % other.port)
-        for reason in reasons(s):
+        for reason in once(s)[1]:
             expect("ago" not in reason, reason)
 
 
