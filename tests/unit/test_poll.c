@@ -200,11 +200,31 @@ TEST(kept_read__writable_by_others__refused)
 /* Settings with a source on the network; state is the folder made last. */
 static struct settings remote(void)
 {
-	static char source[] = URL, state[4096], local[4096], none[] = "";
+	static char source[] = URL, state[4096], local[4096];
+	static char signer[] = "looked at when something is fetched";
 	snprintf(state, sizeof(state), "%s", files_path(""));
 	snprintf(local, sizeof(local), "%s", files_path("local"));
 	return (struct settings){ .policy_source = source, .policy_local = local,
-				  .policy_signer = none, .state_directory = state };
+				  .policy_signer = signer,
+				  .state_directory = state };
+}
+
+static char nobody[] = "";
+
+TEST(poll_load__url_without_signer__problem)
+{
+	struct err e = { 0 };
+	autolist l = { 0 };
+	autobuf problems = { 0 };
+	int dir = files_new();
+	struct settings s = remote();
+	s.policy_signer = nobody;
+	assert_int_equal(keep(dir, URL, POLICY_HASH("3"), NOW, &e), 1);
+	assert_err(poll_load(&s, NULL, true, &l, &problems, &e), ERR_POLICY);
+	assert_int_equal(l.count, 0);
+	assert_true(l.is_incomplete);
+	assert_non_null(strstr(problems.at, "[policy] signer"));
+	close(dir);
 }
 
 TEST(poll_is_remote__sources__told_apart)
@@ -310,6 +330,7 @@ TEST(poll_load__file_without_signature__refused_where_a_signer_is_set)
 	snprintf(policy, sizeof(policy), "%s", files_path("a.ini"));
 	files_put(dir, "signer.pem", "not looked at before the signature\n");
 	files_put(dir, "a.ini", POLICY_HASH("3"));
+	s.policy_signer = nobody;
 	assert_ok(poll_load(&s, policy, true, &l, &problems, &e));
 	assert_int_equal(l.count, 1);
 	deployment_list_free(&l);
@@ -344,6 +365,7 @@ TEST(poll_fetch__no_signer__named)
 	bool changed = true;
 	close(files_new());
 	struct settings s = remote();
+	s.policy_signer = nobody;
 	assert_err(poll_fetch(&s, NULL, &changed, &e), ERR_CONFIG);
 	assert_non_null(strstr(e.text, "[policy] signer"));
 	assert_false(changed);
