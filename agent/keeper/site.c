@@ -9,8 +9,12 @@
 #include "common/own.h"
 #include "policy/check.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #define COMPONENT "PolicyAgent"
@@ -19,6 +23,8 @@
 #define SETTLE_TRIES 5
 #define TOLD_MAX 64 /* failed tries in the log */
 #define HEARD_MAX 100000 /* failed tries at all */
+#define ENROLL_WAIT_MS 120000 /* for another process that registers */
+#define ENROLL_PAUSE_MS 50
 /*
  * Topic type of our state messages. The record names none for content that arrived,
  * and the known numbers (7200 to 7203) feed reports with details of another form:
@@ -126,11 +132,38 @@ static enum err_code on_registered(void *arg, const struct wire_msg *m,
 	return ERR_OK;
 }
 
+/* One registers at a time. */
+static int lock_state(const struct settings *s, struct err *e)
+{
+	autofd fd = open(s->state_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int64_t until_ms = clock_now_ms() + ENROLL_WAIT_MS;
+	while (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		if (fd < 0 || errno != EWOULDBLOCK)
+			err_set(e, ERR_FOLDER, "lock [state] directory: %m");
+		else if (clock_now_ms() >= until_ms)
+			err_set(e, ERR_LOCKED, "another agent registers with the "
+				"site, and does not end");
+		else if (worker_sleep(ENROLL_PAUSE_MS, e) == ERR_OK)
+			continue;
+		return -1;
+	}
+	return take_fd(&fd);
+}
+
+/* n->smsid: the id that the site does not know, or "". */
 static enum err_code enroll(struct worker *w, const struct settings *s,
 			    struct names *n, struct err *e)
 {
 	struct wire_registration m = { .management_points = buf_as_span(&n->points),
 				       .fqdn = span_of(n->fqdn) };
+	char unknown[sizeof(n->smsid)];
+	memcpy(unknown, n->smsid, sizeof(unknown));
+	autofd lock = lock_state(s, e);
+	if (lock < 0 ||
+	    identity_get_smsid(s->state_directory, n->smsid, e) != ERR_OK)
+		return e->code;
+	if (n->smsid[0] && strcmp(n->smsid, unknown) != 0)
+		return ERR_OK; /* somebody has just done it */
 	n->smsid[0] = '\0';
 	enum err_code rc = worker_call(w, WIRE_REGISTRATION, &m, on_registered, n, e);
 	if (rc != ERR_OK)
