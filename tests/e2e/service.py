@@ -218,11 +218,13 @@ class Service:
     # -- what it costs -----------------------------------------------------------------
 
     def memory_kib(self):
-        with open("/proc/%d/smaps_rollup" % self.pid) as stream:
+        """What it holds itself: pages of libraries come and go with who else maps
+        them."""
+        with open("/proc/%d/status" % self.pid) as stream:
             for line in stream:
-                if line.startswith("Pss:"):
+                if line.startswith("RssAnon:"):
                     return int(line.split()[1])
-        raise AssertionError("no Pss")
+        raise AssertionError("no RssAnon")
 
     def descriptors(self):
         return len(os.listdir("/proc/%d/fd" % self.pid))
