@@ -932,15 +932,16 @@ class Storage(harness.labs.iis.IisServer):
         if self.last is not None:
             self.last -= 1
             if self.last == 0:
-                self.last, self.good = None, "sig-2"
+                # the new manifest first: another connection asks for it at once
                 self.on_cut()
+                self.last, self.good = None, "sig-2"
         answer = self.answer(connection, request)
         if self.gate and answer.path and answer.length > self.gate:
             # A part of it, and then the connection ends.
             connection.send(harness.labs.iis.head(answer))
             connection.send(answer.read(answer.first, self.gate))
-            self.gate, self.good = None, "sig-2"
             self.on_cut()
+            self.gate, self.good = None, "sig-2"
             return False
         return self.send(connection, request, answer)
 
