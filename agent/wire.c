@@ -101,17 +101,19 @@ static enum err_code lie(struct err *e, const struct wire_msg *m, const char *fi
 		       field, why);
 }
 
-enum err_code wire_decode(struct wire_msg *m, size_t len, struct err *e)
+/* The message at m->at, which moves behind it. */
+static enum err_code decode_next(struct wire_msg *m, struct err *e)
 {
 	uint32_t type;
-	if (len < 4)
-		return err_set(e, ERR_NET_LIED, "message of %zu bytes", len);
-	memcpy(&type, m->bytes, 4);
+	size_t at = m->at, len = m->len;
+	if (len - at < 4)
+		return err_set(e, ERR_NET_LIED, "message of %zu bytes", len - at);
+	memcpy(&type, m->bytes + at, 4);
 	type = le32toh(type);
 	if (type == WIRE_NONE || type >= WIRE_TYPE_COUNT)
 		return err_set(e, ERR_NET_LIED, "message of unknown type %u", type);
 	m->type = (enum wire_type)type;
-	size_t at = 4;
+	at += 4;
 	char *to = (char *)&m->config; /* the union begins here */
 	for (size_t i = 0; i < table[type].count; i++) {
 		const struct field *f = &table[type].fields[i];
@@ -143,9 +145,19 @@ enum err_code wire_decode(struct wire_msg *m, size_t len, struct err *e)
 			to += sizeof(v);
 		}
 	}
-	if (at != len)
-		return lie(e, m, "end", "is not where it should be");
+	m->at = at;
 	return ERR_OK;
+}
+
+enum err_code wire_decode(struct wire_msg *m, size_t len, struct err *e)
+{
+	m->at = 0;
+	m->len = len;
+	enum err_code rc = decode_next(m, e);
+	if (rc == ERR_OK && wire_has_more(m))
+		rc = lie(e, m, "end", "is not where it should be");
+	m->at = m->len = 0;
+	return rc;
 }
 
 enum err_code wire_send(int sock, enum wire_type type, const void *fields,
@@ -159,23 +171,58 @@ enum err_code wire_send(int sock, enum wire_type type, const void *fields,
 	return frame_send(sock, bytes, len, fd, e);
 }
 
-enum err_code wire_receive(int sock, int wait, struct wire_msg *out,
-			   struct err *e)
+enum err_code wire_put(struct wire_out *o, enum wire_type type, const void *fields,
+		       struct err *e)
 {
 	size_t len = 0;
-	out->type = WIRE_NONE;
-	out->fd = -1;
-	enum err_code rc = frame_receive(sock, wait, out->bytes,
-					 sizeof(out->bytes), &len, &out->fd, e);
-	if (rc != ERR_OK || len == 0)
+	struct err full = { 0 };
+	/* a frame that others began may have no room for this one */
+	if (o->len && wire_encode(type, fields, o->bytes + o->len,
+				  sizeof(o->bytes) - o->len, &len, &full) == ERR_OK) {
+		o->len += len;
+		return ERR_OK;
+	}
+	enum err_code rc = wire_flush(o, e);
+	if (rc == ERR_OK)
+		rc = wire_encode(type, fields, o->bytes, sizeof(o->bytes), &o->len, e);
+	return rc;
+}
+
+enum err_code wire_flush(struct wire_out *o, struct err *e)
+{
+	size_t len = o->len;
+	o->len = 0;
+	return len ? frame_send(o->sock, o->bytes, len, -1, e) : ERR_OK;
+}
+
+static enum err_code receive_frame(int sock, int wait, struct wire_msg *out,
+				   struct err *e)
+{
+	out->at = out->len = 0;
+	enum err_code rc = frame_receive(sock, wait, out->bytes, sizeof(out->bytes),
+					 &out->len, &out->fd, e);
+	if (rc != ERR_OK || out->len == 0)
 		return rc;
-	rc = wire_decode(out, len, e);
-	if (rc == ERR_OK && out->fd >= 0 && out->type != WIRE_FILE)
+	rc = decode_next(out, e);
+	if (rc == ERR_OK && out->fd >= 0 &&
+	    (out->type != WIRE_FILE || wire_has_more(out)))
 		rc = err_set(e, ERR_NET_LIED, "message %s carries a descriptor",
 			     wire_name(out->type));
 	if (rc != ERR_OK && out->fd >= 0) {
 		close(out->fd);
 		out->fd = -1;
 	}
+	return rc;
+}
+
+enum err_code wire_receive(int sock, int wait, struct wire_msg *out,
+			   struct err *e)
+{
+	out->type = WIRE_NONE;
+	out->fd = -1;
+	enum err_code rc = wire_has_more(out) ? decode_next(out, e) :
+						receive_frame(sock, wait, out, e);
+	if (rc != ERR_OK)
+		out->at = out->len = 0;
 	return rc;
 }

@@ -21,9 +21,11 @@
  *   Then calls, one at a time: LOCATE, REPLAY, RESOLVE, PROBE, CHECK_CHAIN,
  *     LIST. N answers any number of NOTE, ATTEMPT and the call's own messages,
  *     then exactly one DONE. REPLAY and CHECK_CHAIN have a FILE before them.
- *   After a good LIST: K FETCH for any of the listed files, several at once;
- *     N answers each with HEAD (where content comes), DATA..., FETCHED. K gives
- *     every slot back with SLOT.
+ *   After a good LIST: K FETCH for any of the listed files, or parts of them,
+ *     several at once (net works on as many as there are connections, in the
+ *     order asked); N answers each with HEAD (where content comes), DATA...,
+ *     FETCHED. K gives every slot back with SLOT, and may let a FETCH end
+ *     earlier with TRIM.
  *   DOCUMENT: N answers BODY, then DATA (index 0) through the ring, which K gives
  *     back with SLOT, then DONE.
  *   K CANCEL ends the call or all fetches; N answers one DONE, nothing of the
@@ -54,6 +56,7 @@
 	M(relay, RELAY)                \
 	M(document, DOCUMENT)          \
 	M(fetch, FETCH)                \
+	M(trim, TRIM)                  \
 	M(slot, SLOT)                  \
 	M(cancel, CANCEL)              \
 	/* net to keeper */            \
@@ -166,12 +169,18 @@ enum wire_form {
 #define WIRE_FIELDS_document(U, S) \
 	S(url, WIRE_URL) S(etag, WIRE_NAME) U(most, 1u << 27)
 
-/* index: that of the ENTRY. offset: bytes that the keeper has already. size:
- * what HEAD must agree with, or WIRE_UNKNOWN. etag: validator of those bytes,
- * "" = none known. */
+/* index: that of the ENTRY. offset: bytes that the keeper has already. end: of
+ * the part that is wanted, or WIRE_UNKNOWN for all the rest; where it is named,
+ * only that very part (206) is an answer. size: of the file, what HEAD must agree
+ * with, or WIRE_UNKNOWN. etag: validator of the bytes that are there, "" = none
+ * known. index and offset name the FETCH from then on. */
 #define WIRE_FIELDS_fetch(U, S)                                               \
-	U(index, WIRE_MAX_FILES) U(offset, WIRE_ANY) U(size, WIRE_ANY)        \
-	S(etag, WIRE_NAME)
+	U(index, WIRE_MAX_FILES) U(offset, WIRE_ANY) U(end, WIRE_ANY)         \
+	U(size, WIRE_ANY) S(etag, WIRE_NAME)
+/* The FETCH of `asked` ends with the byte before `end`, which has not come yet:
+ * FETCHED follows as if that were the end of the file. */
+#define WIRE_FIELDS_trim(U, S) \
+	U(index, WIRE_MAX_FILES) U(asked, WIRE_ANY) U(end, WIRE_ANY)
 #define WIRE_FIELDS_slot(U, S) U(slot, 255)
 #define WIRE_FIELDS_cancel(U, S) U(unused, 0)
 
@@ -236,17 +245,19 @@ enum wire_form {
 #define WIRE_FIELDS_body(U, S) \
 	S(etag, WIRE_NAME) U(is_unchanged, 1) U(length, 1u << 27)
 
-/* Content of `index` begins to come at `offset`: the asked offset, or 0 when
- * the server starts over. total: size of the whole file, or WIRE_UNKNOWN. */
+/* Content of `index` begins to come at `offset`: `asked`, the offset of the
+ * FETCH, or 0 when the server starts over. total: size of the whole file, or
+ * WIRE_UNKNOWN. */
 #define WIRE_FIELDS_head(U, S)                                                \
-	U(index, WIRE_MAX_FILES) U(offset, WIRE_ANY) U(total, WIRE_ANY)       \
-	S(etag, WIRE_NAME)
+	U(index, WIRE_MAX_FILES) U(asked, WIRE_ANY) U(offset, WIRE_ANY)       \
+	U(total, WIRE_ANY) S(etag, WIRE_NAME)
 #define WIRE_FIELDS_data(U, S)                                                \
 	U(index, WIRE_MAX_FILES) U(offset, WIRE_ANY) U(slot, 255)             \
 	U(length, 1u << 20)
 #define WIRE_FIELDS_fetched(U, S)                                             \
-	U(index, WIRE_MAX_FILES) U(code, ERR_COUNT - 1) S(text, WIRE_TEXT)    \
-	U(retry_after_s, UINT32_MAX) U(form, WIRE_FORM_COUNT - 1)
+	U(index, WIRE_MAX_FILES) U(asked, WIRE_ANY)                           \
+	U(code, ERR_COUNT - 1) S(text, WIRE_TEXT) U(retry_after_s, UINT32_MAX)  \
+	U(form, WIRE_FORM_COUNT - 1)
 /* answers_cancel: what was cancelled may have sent its own DONE just before. */
 #define WIRE_FIELDS_done(U, S)                                                \
 	U(code, ERR_COUNT - 1) S(text, WIRE_TEXT)                             \
@@ -270,10 +281,12 @@ enum wire_type {
 	WIRE_TYPE_COUNT
 };
 
-/* A message received. Its texts point into `bytes`. */
+/* A message received, and the frame that it came in. Its texts point into
+ * `bytes`. Zero to begin with; one for each socket. */
 struct wire_msg {
 	enum wire_type type;
 	int fd; /* -1, or owned by whoever holds the message */
+	size_t at, len; /* of `bytes`: what follows the message in its frame */
 	union {
 #define M(name, NAME) struct wire_##name name;
 		WIRE_MESSAGES(M)
@@ -293,14 +306,36 @@ enum err_code wire_send(int sock, enum wire_type type, const void *fields,
 			int fd, struct err *e);
 
 /*
+ * Messages that travel together, in one frame, since each frame costs both sides
+ * a system call and often a change of process: what wire_put() takes is on its
+ * way when the frame is full or wire_flush() is called, which must happen before
+ * anybody waits for an answer. Errors as wire_send().
+ */
+struct wire_out {
+	int sock; /* borrowed */
+	size_t len;
+	char bytes[FRAME_MAX];
+};
+enum err_code wire_put(struct wire_out *out, enum wire_type type,
+		       const void *fields, struct err *e);
+enum err_code wire_flush(struct wire_out *out, struct err *e);
+
+/*
  * Receive one message. ERR_NET_LIED with the message and field for anything
  * that is not exactly as the table says. With `wait` 0 and nothing there:
- * ERR_OK and type WIRE_NONE. A descriptor is accepted only with WIRE_FILE.
+ * ERR_OK and type WIRE_NONE. A descriptor is accepted only with a WIRE_FILE that
+ * has its frame for itself.
  */
 enum err_code wire_receive(int sock, int wait, struct wire_msg *out,
 			   struct err *e);
 
-/* The two halves, for tests and fuzzing. */
+/* Is another message of the same frame there? */
+static inline bool wire_has_more(const struct wire_msg *m)
+{
+	return m->at < m->len;
+}
+
+/* The two halves, for tests and fuzzing: one message alone. */
 enum err_code wire_encode(enum wire_type type, const void *fields, char *bytes,
 			  size_t size, size_t *len, struct err *e);
 enum err_code wire_decode(struct wire_msg *msg, size_t len, struct err *e);

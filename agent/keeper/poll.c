@@ -120,8 +120,7 @@ static enum err_code take_data(struct document *d, const struct wire_data *m,
 	buf_add(&d->text, at, (size_t)m->length);
 	if (d->text.failed)
 		return err_set(e, ERR_NOMEM, "no memory for a policy");
-	struct wire_slot back = { .slot = m->slot };
-	return worker_send(d->worker, WIRE_SLOT, &back, e);
+	return worker_give_back(d->worker, m->slot, e);
 }
 
 static enum err_code on_document(void *arg, const struct wire_msg *m,

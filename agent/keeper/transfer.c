@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define TICK_MS 100
+#define ASKED_AHEAD 4 /* for each connection: what net has to do next */
 
 /* --- the list ------------------------------------------------------------------- */
 
@@ -65,10 +66,11 @@ static enum err_code ask_next(struct transfer *t, unsigned *pending,
 			      struct err *e)
 {
 	struct receive_ask ask;
-	while (*pending < worker_connections(t->worker) &&
+	while (*pending < worker_connections(t->worker) * ASKED_AHEAD &&
 	       receive_next(t->receive, &ask)) {
 		struct wire_fetch m = { .index = ask.index,
 					.offset = ask.offset,
+					.end = WIRE_UNKNOWN,
 					.size = ask.size,
 					.etag = span_of(ask.etag) };
 		enum err_code rc = worker_send(t->worker, WIRE_FETCH, &m, e);
@@ -91,8 +93,7 @@ static enum err_code take_data(struct transfer *t, const struct wire_data *m,
 					(size_t)m->length, e);
 	if (rc != ERR_OK)
 		return rc;
-	struct wire_slot back = { .slot = m->slot };
-	return worker_send(t->worker, WIRE_SLOT, &back, e);
+	return worker_give_back(t->worker, m->slot, e);
 }
 
 static enum err_code take_head(struct transfer *t, const struct wire_head *m,
@@ -174,7 +175,7 @@ enum err_code transfer_run(struct transfer *t, struct err *e)
 enum err_code transfer_try(struct transfer *t, char *detail, size_t size,
 			   struct err *e)
 {
-	struct wire_fetch f = { .index = 0, .size = WIRE_UNKNOWN };
+	struct wire_fetch f = { .index = 0, .end = WIRE_UNKNOWN, .size = WIRE_UNKNOWN };
 	const struct wire_msg *m;
 	int64_t until = t->deadline_ms;
 	if (t->files == 0) {

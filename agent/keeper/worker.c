@@ -26,13 +26,16 @@
 #define RING_NAME "cloud-dp-agent-ring"
 #define MFD_NOEXEC_SEAL_BIT 0x0008U /* not in Debian 12's headers */
 #define ANSWER_MAX_MS 20000 /* set-up and cancel need no network */
+#define SLOTS_HELD 4 /* given back together, while net has others to fill */
 
 struct worker {
 	int sock;
 	pid_t pid;
 	char *ring;
 	unsigned slots, connections;
-	struct wire_msg *message; /* the last one received */
+	struct wire_msg *message; /* the last one received; owned */
+	struct wire_out *out;     /* sent before each sleep; owned */
+	unsigned slots_held;      /* of them, in `out` */
 	struct buf texts[8];      /* of CONFIG, until it is sent */
 	unsigned text_count;
 	char ended[128];          /* how the process ended */
@@ -50,6 +53,17 @@ static enum err_code died(struct worker *w, struct err *e)
 	return err_set(e, ERR_NET_DIED, "the network process ended: %s", w->ended);
 }
 
+static void worker_free(struct worker *w)
+{
+	if (w == NULL)
+		return;
+	for (unsigned i = 0; i < w->text_count; i++)
+		buf_free(&w->texts[i]);
+	free(w->message);
+	free(w->out);
+	free(w);
+}
+
 void worker_stop(struct worker *w)
 {
 	if (w == NULL)
@@ -60,10 +74,7 @@ void worker_stop(struct worker *w)
 		spawn_reap(w->pid, w->ended, sizeof(w->ended));
 	if (w->ring)
 		munmap(w->ring, (size_t)w->slots * SLOT_BYTES);
-	for (unsigned i = 0; i < w->text_count; i++)
-		buf_free(&w->texts[i]);
-	free(w->message);
-	free(w);
+	worker_free(w);
 }
 
 /* --- set-up ------------------------------------------------------------------- */
@@ -241,10 +252,12 @@ static enum err_code await_ready(struct worker *w, struct err *e)
 struct worker *worker_start(const struct worker_options *o, struct err *e)
 {
 	struct worker *w = calloc(1, sizeof(*w));
-	if (w)
-		w->message = malloc(sizeof(*w->message));
-	if (w == NULL || w->message == NULL) {
-		free(w);
+	if (w) {
+		w->message = calloc(1, sizeof(*w->message));
+		w->out = calloc(1, sizeof(*w->out));
+	}
+	if (w == NULL || w->message == NULL || w->out == NULL) {
+		worker_free(w);
 		err_set(e, ERR_NOMEM, "no memory for the network process");
 		return NULL;
 	}
@@ -252,6 +265,7 @@ struct worker *worker_start(const struct worker_options *o, struct err *e)
 	w->connections = (unsigned)o->settings->connections;
 	w->slots = w->connections + SLOTS_SPARE;
 	w->pid = spawn_role("net", &w->sock, e);
+	w->out->sock = w->sock;
 	if (w->pid < 0) {
 		w->sock = -1;
 	} else if ((!o->needs_ring || make_ring(w, e) == ERR_OK) &&
@@ -298,13 +312,35 @@ static enum err_code wait_writable(struct worker *w, struct err *e)
 	}
 }
 
+static enum err_code flush(struct worker *w, struct err *e)
+{
+	if (w->out->len == 0)
+		return ERR_OK;
+	enum err_code rc = wait_writable(w, e);
+	if (rc == ERR_OK)
+		rc = wire_flush(w->out, e);
+	w->slots_held = 0;
+	return rc == ERR_NET_DIED ? died(w, e) : rc;
+}
+
 enum err_code worker_send(struct worker *w, enum wire_type type,
 			  const void *fields, struct err *e)
 {
-	enum err_code rc = wait_writable(w, e);
-	if (rc == ERR_OK)
-		rc = wire_send(w->sock, type, fields, -1, e);
-	return rc == ERR_NET_DIED ? died(w, e) : rc;
+	if (w->out->len > FRAME_MAX / 2) {
+		enum err_code rc = flush(w, e);
+		if (rc != ERR_OK)
+			return rc;
+	}
+	return wire_put(w->out, type, fields, e);
+}
+
+enum err_code worker_give_back(struct worker *w, uint64_t slot, struct err *e)
+{
+	struct wire_slot m = { .slot = slot };
+	enum err_code rc = worker_send(w, WIRE_SLOT, &m, e);
+	if (rc == ERR_OK && ++w->slots_held >= SLOTS_HELD)
+		rc = flush(w, e);
+	return rc;
 }
 
 static void log_note(const struct wire_note *n)
@@ -347,6 +383,7 @@ enum err_code worker_next(struct worker *w, int64_t deadline_ms,
 	*out = w->message;
 	for (;;) {
 		drop_message(w);
+		bool is_new = !wire_has_more(w->message);
 		enum err_code rc = wire_receive(w->sock, 0, w->message, e);
 		if (rc == ERR_NET_DIED)
 			return died(w, e);
@@ -357,9 +394,11 @@ enum err_code worker_next(struct worker *w, int64_t deadline_ms,
 			continue;
 		}
 		if (w->message->type != WIRE_NONE)
-			return signals_check(e);
+			return is_new ? signals_check(e) : ERR_OK;
 		bool ready;
-		rc = wait_readable(w, deadline_ms, &ready, e);
+		rc = flush(w, e);
+		if (rc == ERR_OK)
+			rc = wait_readable(w, deadline_ms, &ready, e);
 		if (rc != ERR_OK || !ready)
 			return rc;
 	}
@@ -382,10 +421,8 @@ enum err_code worker_cancel(struct worker *w, struct err *e)
 		if (rc == ERR_OK && answer->type == WIRE_DONE &&
 		    answer->done.answers_cancel)
 			return ERR_OK;
-		if (rc == ERR_OK && answer->type == WIRE_DATA) {
-			struct wire_slot s = { .slot = answer->data.slot };
-			rc = worker_send(w, WIRE_SLOT, &s, e);
-		}
+		if (rc == ERR_OK && answer->type == WIRE_DATA)
+			rc = worker_give_back(w, answer->data.slot, e);
 		if (rc == ERR_OK &&
 		    (answer->type == WIRE_NONE || clock_now_ms() >= until))
 			rc = err_set(e, ERR_NET_LIED,

@@ -32,8 +32,11 @@ struct worker *worker_start(const struct worker_options *options,
 			    struct err *e);
 void worker_stop(struct worker *w); /* ends the process; NULL is fine */
 
+/* On its way before the next wait for an answer, at the latest. */
 enum err_code worker_send(struct worker *w, enum wire_type type,
 			  const void *fields, struct err *e);
+/* A slot that DATA named: net may fill it again. */
+enum err_code worker_give_back(struct worker *w, uint64_t slot, struct err *e);
 enum err_code worker_send_file(struct worker *w, enum wire_file_kind kind,
 			       const char *path, struct err *e);
 

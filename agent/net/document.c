@@ -83,7 +83,7 @@ static enum err_code send_slot(struct document *d, struct err *e)
 	d->away++;
 	d->slot = -1;
 	d->filled = 0;
-	return wire_send(d->options.sock, WIRE_DATA, &m, -1, e);
+	return wire_put(d->options.out, WIRE_DATA, &m, e);
 }
 
 /* --- what the server says --------------------------------------------------- */
@@ -94,7 +94,7 @@ static enum err_code send_body(struct document *d, const struct head *h,
 	struct wire_body m = { .etag = span_of(h->etag),
 			       .is_unchanged = is_unchanged,
 			       .length = d->announced };
-	return wire_send(d->options.sock, WIRE_BODY, &m, -1, e);
+	return wire_put(d->options.out, WIRE_BODY, &m, e);
 }
 
 static enum err_code on_head(void *arg, const struct head *h, struct err *e)

@@ -15,7 +15,7 @@ struct document;
 
 struct document_options {
 	struct http *http; /* borrowed */
-	int sock;          /* to the keeper; borrowed */
+	struct wire_out *out; /* to the keeper; borrowed */
 	char *ring;        /* slots * slot_bytes, shared with the keeper */
 	unsigned slots;
 	size_t slot_bytes;

@@ -15,16 +15,19 @@ enum slot_state {
 
 struct fetch {
 	struct download *download;
-	struct fetch *next;
-	struct http_call *call; /* pending request */
+	struct fetch *next;     /* in the order asked */
+	struct http_call *call; /* pending request; NULL = waits for its turn */
 	uint64_t index;
-	uint64_t asked;    /* offset in the Range that was asked; 0 = none */
+	uint64_t asked;    /* offset of the FETCH */
+	uint64_t end;      /* of the part that was asked; WIRE_UNKNOWN = the rest */
+	uint64_t trimmed;  /* no byte from there on is wanted; WIRE_UNKNOWN = all */
 	uint64_t position; /* of the next byte */
-	uint64_t total;    /* WIRE_UNKNOWN until somebody names it */
+	uint64_t total;    /* of the file; WIRE_UNKNOWN until somebody names it */
 	char etag[WIRE_NAME + 1]; /* of the bytes that the keeper has */
 	enum wire_form form;
 	bool is_storage;   /* blob of a manifest, not the service itself */
 	bool is_paused;
+	bool is_cut;       /* the trimmed end was reached: no error */
 	int slot;          /* being filled; -1 = none */
 	size_t filled;
 };
@@ -34,6 +37,7 @@ struct download {
 	enum slot_state *slots;
 	unsigned free_slots;
 	struct fetch *fetches;
+	unsigned active; /* of them, with a request */
 	/* the source */
 	enum wire_source kind;
 	const struct entry_list *files;
@@ -44,6 +48,7 @@ struct download {
 };
 
 static enum err_code request(struct fetch *f, struct err *e);
+static void begin_waiting(struct download *d);
 
 struct download *download_new(const struct download_options *options,
 			      struct err *e)
@@ -69,8 +74,10 @@ static void free_fetch(struct fetch *f)
 			*p = f->next;
 			break;
 		}
-	if (f->call)
+	if (f->call) {
 		http_cancel(f->call);
+		d->active--;
+	}
 	if (f->slot >= 0) {
 		d->slots[f->slot] = SLOT_FREE;
 		d->free_slots++;
@@ -146,7 +153,8 @@ enum err_code download_slot(struct download *d, uint64_t slot, struct err *e)
 	return ERR_OK;
 }
 
-/* Hand the filled part of the slot to the keeper. */
+/* Hand the filled part of the slot to the keeper: a full one at once, since it is
+ * work for a while; others travel with what else there is to say. */
 static enum err_code send_slot(struct fetch *f, struct err *e)
 {
 	struct download *d = f->download;
@@ -162,10 +170,12 @@ static enum err_code send_slot(struct fetch *f, struct err *e)
 			       .offset = f->position - f->filled,
 			       .slot = (uint64_t)f->slot,
 			       .length = f->filled };
+	bool is_full = f->filled == d->options.slot_bytes;
 	d->slots[f->slot] = SLOT_SENT;
 	f->slot = -1;
 	f->filled = 0;
-	return wire_send(d->options.sock, WIRE_DATA, &m, -1, e);
+	enum err_code rc = wire_put(d->options.out, WIRE_DATA, &m, e);
+	return rc == ERR_OK && is_full ? wire_flush(d->options.out, e) : rc;
 }
 
 /* --- what the server says ------------------------------------------------------ */
@@ -178,19 +188,20 @@ static const char *path_of(const struct fetch *f)
 static enum err_code check_partial(struct fetch *f, const struct head *h,
 				   struct err *e)
 {
-	if (f->asked == 0)
+	if (f->asked == 0 && f->end == WIRE_UNKNOWN)
 		return err_set(e, ERR_HTTP, "%s: 206 to a request without a range",
 			       path_of(f));
 	if (!h->has_range || h->bad_range || h->range_total == UINT64_MAX)
 		return err_set(e, ERR_HTTP, "%s: 206 without a usable Content-Range",
 			       path_of(f));
-	if (h->range_first != f->asked || h->range_last != h->range_total - 1)
+	uint64_t end = f->end == WIRE_UNKNOWN ? h->range_total : f->end;
+	if (h->range_first != f->asked || h->range_last + 1 != end)
 		return err_set(e, ERR_HTTP,
 			       "%s: asked for bytes from %llu, got %llu to %llu",
 			       path_of(f), (unsigned long long)f->asked,
 			       (unsigned long long)h->range_first,
 			       (unsigned long long)h->range_last);
-	if (h->has_length && h->length != h->range_total - f->asked)
+	if (h->has_length && h->length != end - f->asked)
 		return err_set(e, ERR_HTTP,
 			       "%s: Content-Length and Content-Range disagree",
 			       path_of(f));
@@ -214,6 +225,9 @@ static enum err_code on_head(void *arg, const struct head *h, struct err *e)
 		if (check_partial(f, h, e) != ERR_OK)
 			return e->code;
 		total = h->range_total;
+	} else if (h->status == 200 && f->end != WIRE_UNKNOWN) {
+		return err_set(e, ERR_HTTP, "%s: the server sends all of it, where a "
+			       "part was asked for", path_of(f));
 	} else if (h->status == 200) {
 		f->position = 0; /* the server starts over */
 		if (h->has_length)
@@ -230,10 +244,17 @@ static enum err_code on_head(void *arg, const struct head *h, struct err *e)
 	if (f->total == WIRE_UNKNOWN)
 		f->total = total;
 	struct wire_head m = { .index = f->index,
+			       .asked = f->asked,
 			       .offset = f->position,
 			       .total = f->total,
 			       .etag = span_of(h->etag_is_strong ? h->etag : "") };
-	return wire_send(f->download->options.sock, WIRE_HEAD, &m, -1, e);
+	return wire_put(f->download->options.out, WIRE_HEAD, &m, e);
+}
+
+/* Where what was asked for ends; WIRE_UNKNOWN where nobody knows. */
+static uint64_t end_of(const struct fetch *f)
+{
+	return f->end != WIRE_UNKNOWN ? f->end : f->total;
 }
 
 static enum http_take on_data(void *arg, struct span bytes, struct err *e)
@@ -241,11 +262,16 @@ static enum http_take on_data(void *arg, struct span bytes, struct err *e)
 	struct fetch *f = arg;
 	struct download *d = f->download;
 	size_t size = d->options.slot_bytes;
-	if (f->total != WIRE_UNKNOWN && bytes.len > f->total - f->position) {
+	uint64_t end = end_of(f);
+	if (end != WIRE_UNKNOWN && bytes.len > end - f->position) {
 		err_set(e, ERR_LENGTH, "%s: more than the announced %llu bytes",
-			path_of(f), (unsigned long long)f->total);
+			path_of(f), (unsigned long long)end);
 		return HTTP_ABORT;
 	}
+	bool is_last = f->trimmed != WIRE_UNKNOWN &&
+		       bytes.len >= f->trimmed - f->position;
+	if (is_last)
+		bytes.len = f->trimmed - f->position;
 	/* all or nothing: curl brings the same bytes again after a pause */
 	size_t room = (f->slot >= 0 ? size - f->filled : 0) + d->free_slots * size;
 	if (bytes.len > room) {
@@ -266,7 +292,8 @@ static enum http_take on_data(void *arg, struct span bytes, struct err *e)
 		if (f->filled == size && send_slot(f, e) != ERR_OK)
 			return HTTP_ABORT;
 	}
-	return HTTP_TAKEN;
+	f->is_cut = is_last;
+	return is_last ? HTTP_ABORT : HTTP_TAKEN;
 }
 
 /* --- the end of a request ---------------------------------------------------- */
@@ -276,7 +303,7 @@ static enum err_code judge_status(struct fetch *f, const struct http_response *r
 {
 	const struct head *h = &r->head;
 	if (h->status == 416) {
-		if (h->range_unsatisfied && h->range_total == f->asked &&
+		if (f->end == WIRE_UNKNOWN && h->range_unsatisfied && h->range_total == f->asked &&
 		    (f->total == WIRE_UNKNOWN || f->total == f->asked)) {
 			f->position = f->total = f->asked;
 			return ERR_OK;
@@ -297,31 +324,36 @@ static enum err_code judge_status(struct fetch *f, const struct http_response *r
 static enum err_code judge_end(struct fetch *f, const struct http_response *r,
 			       struct err *e)
 {
+	if (f->is_cut)
+		return ERR_OK;
 	if (r->result.code != ERR_OK) {
 		*e = r->result;
 		return e->code;
 	}
 	if (r->head.status < 200 || r->head.status >= 300)
 		return judge_status(f, r, e);
-	if (f->total != WIRE_UNKNOWN && f->position != f->total)
+	uint64_t end = end_of(f);
+	if (end != WIRE_UNKNOWN && f->position != end)
 		return err_set(e, ERR_LENGTH, "%s: ended after %llu of %llu bytes",
 			       path_of(f), (unsigned long long)f->position,
-			       (unsigned long long)f->total);
+			       (unsigned long long)end);
 	return ERR_OK;
 }
 
 static void end_fetch(struct fetch *f, struct err *e)
 {
+	struct download *d = f->download;
 	struct err gone = { 0 };
 	/* what came counts, also before an error: it is kept for resume */
 	if (send_slot(f, &gone) == ERR_OK) {
 		struct wire_fetched m = { .index = f->index,
+					  .asked = f->asked,
 					  .code = e->code == ERR_NOMEM ? /* as net.c */
 							  ERR_LIMIT : e->code,
 					  .text = span_of(e->text),
 					  .retry_after_s = e->retry_after_s,
 					  .form = f->form };
-		wire_send(f->download->options.sock, WIRE_FETCHED, &m, -1, &gone);
+		wire_put(d->options.out, WIRE_FETCHED, &m, &gone);
 	}
 	free_fetch(f);
 }
@@ -332,6 +364,7 @@ static void on_done(void *arg, const struct http_response *r)
 	struct download *d = f->download;
 	struct err e = { 0 };
 	f->call = NULL;
+	d->active--;
 	/* no DP behind this URL, but a plain WebDAV server: docs/wire.md 5.3 */
 	if (r->result.code == ERR_OK && r->head.status == 404 &&
 	    f->form == WIRE_FORM_SCCM && d->form != WIRE_FORM_SCCM) {
@@ -344,6 +377,7 @@ static void on_done(void *arg, const struct http_response *r)
 	if (e.code == ERR_OK)
 		d->form = f->form;
 	end_fetch(f, &e);
+	begin_waiting(d);
 }
 
 /* --- the request -------------------------------------------------------------- */
@@ -380,9 +414,12 @@ static enum err_code request(struct fetch *f, struct err *e)
 		return err_set(e, ERR_LIMIT, "%s: its URL is too long", path_of(f));
 	bool same = is_of_origin(d, url.at);
 	f->is_storage = d->kind == WIRE_SOURCE_CLOUD && !same;
-	if (f->asked) {
-		snprintf(range, sizeof(range), "Range: bytes=%llu-",
-			 (unsigned long long)f->asked);
+	if (f->asked || f->end != WIRE_UNKNOWN) {
+		int len = snprintf(range, sizeof(range), "Range: bytes=%llu-",
+				   (unsigned long long)f->asked);
+		if (f->end != WIRE_UNKNOWN)
+			snprintf(range + len, sizeof(range) - (size_t)len, "%llu",
+				 (unsigned long long)f->end - 1);
 		headers[n++] = range;
 		/* storage knows If-Match (412), others If-Range (200) */
 		snprintf(condition, sizeof(condition), "%s: %s",
@@ -399,6 +436,8 @@ static enum err_code request(struct fetch *f, struct err *e)
 		       f->is_storage		 ? HTTP_STORAGE :
 						   HTTP_SERVICE,
 		.offer_client = d->offer_client && d->kind == WIRE_SOURCE_DP,
+		/* parts come side by side on connections of their own */
+		.only_http1 = f->end != WIRE_UNKNOWN,
 		.max_body = 64 << 10,
 		.on_head = on_head,
 		.on_data = on_data,
@@ -406,7 +445,24 @@ static enum err_code request(struct fetch *f, struct err *e)
 		.arg = f,
 	};
 	f->call = http_start(d->options.http, &r, e);
+	d->active += f->call != NULL;
 	return f->call ? ERR_OK : e->code;
+}
+
+/* As many as there are connections, in the order asked. */
+static void begin_waiting(struct download *d)
+{
+	for (struct fetch *f = d->fetches, *next; f; f = next) {
+		struct err why = { 0 };
+		next = f->next;
+		if (d->active >= d->options.connections)
+			return;
+		if (f->call)
+			continue;
+		f->form = d->form == WIRE_FORM_UNKNOWN ? WIRE_FORM_SCCM : d->form;
+		if (request(f, &why) != ERR_OK)
+			end_fetch(f, &why);
+	}
 }
 
 enum err_code download_fetch(struct download *d, const struct wire_fetch *m,
@@ -415,23 +471,41 @@ enum err_code download_fetch(struct download *d, const struct wire_fetch *m,
 	if (d->files == NULL || m->index >= d->files->count)
 		return err_set(e, ERR_INTERNAL, "no file %llu was listed",
 			       (unsigned long long)m->index);
+	if (m->end <= m->offset)
+		return err_set(e, ERR_INTERNAL, "a part without bytes was asked for");
 	struct fetch *f = calloc(1, sizeof(*f));
 	if (f == NULL)
 		return err_set(e, ERR_NOMEM, "no memory for a transfer");
 	*f = (struct fetch){
 		.download = d,
-		.next = d->fetches,
 		.index = m->index,
 		.asked = m->offset,
+		.end = m->end,
+		.trimmed = WIRE_UNKNOWN,
 		.position = m->offset,
 		.total = m->size,
-		.form = d->form == WIRE_FORM_UNKNOWN ? WIRE_FORM_SCCM : d->form,
 		.slot = -1,
 	};
 	snprintf(f->etag, sizeof(f->etag), "%.*s", SPAN_ARG(m->etag));
-	d->fetches = f;
-	struct err why = { 0 };
-	if (request(f, &why) != ERR_OK)
-		end_fetch(f, &why);
+	struct fetch **last = &d->fetches;
+	while (*last)
+		last = &(*last)->next;
+	*last = f;
+	begin_waiting(d);
 	return ERR_OK;
+}
+
+void download_trim(struct download *d, const struct wire_trim *m)
+{
+	for (struct fetch *f = d->fetches; f; f = f->next) {
+		if (f->index != m->index || f->asked != m->asked)
+			continue;
+		struct err none = { 0 };
+		f->trimmed = m->end;
+		if (f->position < m->end)
+			return;
+		end_fetch(f, &none);
+		begin_waiting(d);
+		return;
+	}
 }

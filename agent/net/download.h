@@ -15,7 +15,8 @@ struct download;
 
 struct download_options {
 	struct http *http; /* borrowed */
-	int sock;          /* to the keeper; borrowed */
+	struct wire_out *out; /* to the keeper; borrowed */
+	unsigned connections; /* at work at once; other fetches wait */
 	char *ring;        /* slots * slot_bytes, shared with the keeper */
 	unsigned slots;
 	size_t slot_bytes;
@@ -45,6 +46,8 @@ enum err_code download_set_source(struct download *d,
  * means that the keeper is gone or broke the protocol. */
 enum err_code download_fetch(struct download *d, const struct wire_fetch *fetch,
 			     struct err *e);
+/* A TRIM: the fetch ends earlier. One that is not under way is passed over. */
+void download_trim(struct download *d, const struct wire_trim *trim);
 /* The keeper gave a slot back. */
 enum err_code download_slot(struct download *d, uint64_t slot, struct err *e);
 /* End all fetches without a word. Slots at the keeper stay there. */

@@ -120,10 +120,17 @@ static CURLcode on_tls(CURL *easy, void *ssl_ctx, void *arg)
 {
 	struct http_call *c = arg;
 	(void)easy;
+	/* large, and most requests go over a connection that is there already */
+	if (c->story == NULL)
+		c->story = malloc(sizeof(*c->story));
+	if (c->story == NULL) {
+		err_set(&c->sink_error, ERR_NOMEM, "no memory for a chain");
+		return CURLE_ABORTED_BY_CALLBACK;
+	}
 	enum err_code rc = verify_install(c->http->options.verify, ssl_ctx,
 					  c->url.host, c->url.is_ip,
 					  c->request.offer_client,
-					  &c->story, &c->sink_error);
+					  c->story, &c->sink_error);
 	return rc == ERR_OK ? CURLE_OK : CURLE_ABORTED_BY_CALLBACK;
 }
 
@@ -216,22 +223,21 @@ static bool set_headers(struct http_call *c)
 	return ok;
 }
 
-static bool set_addresses(struct http_call *c)
+bool easy_take_addresses(struct http_call *c, const struct resolve_result *found)
 {
 	autobuf line = { 0 };
+	curl_slist_free_all(take_ptr(c->addresses));
 	/* curl reads an IPv6 address itself, and cannot have one on such a line */
 	if (strchr(c->connect_host, ':'))
 		return true;
 	/* the host that curl connects to: the proxy's, where there is one */
 	buf_print(&line, "%s:%u:", c->connect_host, (unsigned)c->connect_port);
-	for (unsigned i = 0; i < c->resolved.address_count; i++) {
-		const struct resolve_address *a = &c->resolved.addresses[i];
+	for (unsigned i = 0; i < found->address_count; i++) {
+		const struct resolve_address *a = &found->addresses[i];
 		buf_print(&line, a->is_v6 ? "%s[%s]" : "%s%s", i ? "," : "",
 			  a->text);
 	}
-	curl_slist_free_all(take_ptr(c->addresses));
 	c->addresses = curl_slist_append(NULL, line.at ? line.at : "");
-	curl_easy_setopt(c->easy, CURLOPT_RESOLVE, c->addresses);
 	return !line.failed && c->addresses;
 }
 
@@ -279,13 +285,27 @@ static void set_request(struct http_call *c)
 
 bool easy_open(struct http_call *c)
 {
-	c->easy = curl_easy_init();
-	if (c->easy == NULL || !set_headers(c) || !set_addresses(c))
+	struct http *h = c->http;
+	c->easy = h->idle_count ? h->idle[--h->idle_count] : curl_easy_init();
+	if (c->easy == NULL || !set_headers(c))
 		return false;
+	curl_easy_setopt(c->easy, CURLOPT_RESOLVE, c->addresses);
 	set_request(c);
 	set_tls(c);
 	set_limits(c);
 	return true;
+}
+
+void easy_close(struct http_call *c)
+{
+	struct http *h = c->http;
+	CURL *easy = take_ptr(c->easy);
+	if (h->idle_count == HTTP_IDLE_MAX) {
+		curl_easy_cleanup(easy);
+		return;
+	}
+	curl_easy_reset(easy);
+	h->idle[h->idle_count++] = easy;
 }
 
 /* --- what curl says, in our words -------------------------------------------- */
@@ -328,8 +348,9 @@ static enum err_code tls_failed(struct http_call *c, CURLcode code,
 {
 	struct err *e = &c->response.result;
 	const char *text = said(c, code);
-	if (c->story.is_judged && c->story.result.code != ERR_OK) {
-		*e = c->story.result;
+	bool is_judged = c->story && c->story->is_judged;
+	if (is_judged && c->story->result.code != ERR_OK) {
+		*e = c->story->result;
 		return err_prefix(e, "%s", host);
 	}
 	if (c->sink_error.code != ERR_OK) {
@@ -338,7 +359,7 @@ static enum err_code tls_failed(struct http_call *c, CURLcode code,
 	}
 	if (code == CURLE_SSL_CERTPROBLEM || wants_client_certificate(text))
 		return err_set(e, ERR_TLS_CLIENT, "%s: %s", host, text);
-	if (code == CURLE_PEER_FAILED_VERIFICATION && c->story.is_judged)
+	if (code == CURLE_PEER_FAILED_VERIFICATION && is_judged)
 		return err_set(e, ERR_TLS_NAME, "%s: %s", host, text);
 	return err_set(e, ERR_TLS_HANDSHAKE, "no TLS session with %s: %s", host,
 		       text);
@@ -371,7 +392,7 @@ static enum err_code map(struct http_call *c, CURLcode code)
 	/* in TLS 1.3 the refusal may get lost behind the end of the connection */
 	if ((code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR ||
 	     code == CURLE_GOT_NOTHING) &&
-	    c->story.wants_client && c->response.head.bytes == 0)
+	    c->story && c->story->wants_client && c->response.head.bytes == 0)
 		return err_set(e, ERR_TLS_CLIENT, "%s asked for a client certificate, "
 			       "got none, and ended the connection: %s", host, text);
 	if (code == CURLE_PROXY || code == CURLE_COULDNT_RESOLVE_PROXY)

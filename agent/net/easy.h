@@ -7,6 +7,8 @@
 
 #include <curl/curl.h>
 
+#define HTTP_IDLE_MAX 64 /* as many as there can be [transfer] connections */
+
 /*
  * One request as curl sees it: the one place that sets curl's options, is called
  * back by it, and says its codes in our words. For http alone.
@@ -19,7 +21,7 @@ struct http_call {
 	char *method, *secret_header;
 	struct curl_slist *headers; /* without the secret one */
 	struct curl_slist *sent;    /* with it, for the origin it is meant for */
-	struct curl_slist *addresses;
+	struct curl_slist *addresses; /* of connect_host, for CURLOPT_RESOLVE */
 	bool through_proxy;
 	char connect_host[URL_HOST_MAX + 1]; /* the proxy's, or the URL's */
 	uint16_t connect_port;
@@ -33,9 +35,8 @@ struct http_call {
 	struct buf url_text;
 	unsigned redirects;
 	int64_t deadline_ms; /* on the boot clock; 0 = none */
-	struct resolve_result resolved;
-	bool has_resolved;
-	struct verify_story story;
+	struct resolve_result *resolved; /* owned; connect_only: else NULL */
+	struct verify_story *story; /* owned; NULL = no TLS connection made here */
 	char error_text[CURL_ERROR_SIZE];
 	struct err sink_error;
 	bool head_given;
@@ -48,6 +49,8 @@ struct http {
 	struct http_options options;
 	CURLM *multi;
 	struct http_call *calls;
+	CURL *idle[HTTP_IDLE_MAX]; /* handles to be used again; owned */
+	unsigned idle_count;
 	struct buf client_cert, client_key, proxy_http, proxy_https, bypass;
 	int64_t paced_us;   /* until then the rate limit has been used up */
 	uint64_t paced_turns;
@@ -57,8 +60,13 @@ struct http {
 bool easy_append(struct curl_slist **list, const char *line);
 /* The proxy for the call's host; "" = none configured, or on the bypass list. */
 const char *easy_proxy(const struct http_call *c);
-/* Make c->easy and set everything on it. False: no memory. */
+/* The addresses that curl is to connect to. False: no memory. */
+bool easy_take_addresses(struct http_call *c, const struct resolve_result *found);
+/* Make c->easy, or take one from h->idle, and set everything on it. False: no
+ * memory. */
 bool easy_open(struct http_call *c);
+/* Let go of c->easy, which is in no multi handle any more. */
+void easy_close(struct http_call *c);
 /* Let go on what the rate limit held up. Returns ms until it wants to be called
  * again, or -1. */
 int easy_pace(struct http *h);

@@ -51,8 +51,7 @@ static void drop_easy(struct http_call *c)
 		curl_multi_remove_handle(c->http->multi, c->easy);
 		c->in_multi = false;
 	}
-	curl_easy_cleanup(c->easy);
-	c->easy = NULL;
+	easy_close(c);
 }
 
 void http_cancel(struct http_call *c)
@@ -69,6 +68,8 @@ void http_cancel(struct http_call *c)
 	curl_slist_free_all(c->headers);
 	curl_slist_free_all(c->sent);
 	curl_slist_free_all(c->addresses);
+	free(c->resolved);
+	free(c->story);
 	free(c->method);
 	free(c->secret_header);
 	buf_free(&c->body);
@@ -84,6 +85,8 @@ void http_free(struct http *h)
 		return;
 	while (h->calls)
 		http_cancel(h->calls);
+	while (h->idle_count)
+		curl_easy_cleanup(h->idle[--h->idle_count]);
 	curl_multi_cleanup(h->multi);
 	buf_free(&h->client_cert);
 	buf_free(&h->client_key);
@@ -120,10 +123,14 @@ static void on_walked(void *arg, const struct resolve_result *r)
 {
 	struct http_call *c = arg;
 	c->walk = NULL;
-	c->resolved = *r;
-	c->has_resolved = true;
+	if (c->request.connect_only && c->resolved == NULL)
+		c->resolved = malloc(sizeof(*c->resolved));
+	if (c->resolved)
+		*c->resolved = *r;
 	if (r->result.code != ERR_OK)
 		finish(c, r->result.code, r->result.text);
+	else if (!easy_take_addresses(c, r))
+		finish(c, ERR_NOMEM, "no memory for addresses");
 	else
 		begin_transfer(c);
 }
@@ -156,8 +163,15 @@ static enum err_code begin_walk(struct http_call *c, struct err *e)
 		snprintf(c->connect_host, sizeof(c->connect_host), "%s", url.host);
 		c->connect_port = url.port;
 	}
-	c->walk = resolve_start(c->http->options.resolve, c->connect_host,
-				leg_of(c), on_walked, c, e);
+	struct resolve *resolve = c->http->options.resolve;
+	const struct resolve_result *known =
+		resolve_recall(resolve, c->connect_host, leg_of(c));
+	if (known) {
+		on_walked(c, known);
+		return ERR_OK;
+	}
+	c->walk = resolve_start(resolve, c->connect_host, leg_of(c), on_walked, c,
+				e);
 	return c->walk ? ERR_OK : e->code;
 }
 
@@ -323,8 +337,8 @@ static void deliver(struct http *h)
 		struct http_response *r = &c->response;
 		r->body = buf_as_span(&c->collected);
 		r->url = c->url_text.at ? c->url_text.at : "";
-		r->walk = c->has_resolved ? &c->resolved : NULL;
-		r->story = c->story.is_judged ? &c->story : NULL;
+		r->walk = c->resolved;
+		r->story = c->story && c->story->is_judged ? c->story : NULL;
 		c->finished = false; /* exactly once, also if `done` loops */
 		c->request.done(c->request.arg, r);
 		http_cancel(c);
@@ -338,6 +352,17 @@ static bool any_finished(const struct http *h)
 		if (c->finished)
 			return true;
 	return false;
+}
+
+int http_due(struct http *h, struct dns *dns, int timeout_ms)
+{
+	int remembered = resolve_process(h->options.resolve);
+	if (remembered >= 0 && remembered < timeout_ms)
+		timeout_ms = remembered;
+	int paced = easy_pace(h);
+	if (paced >= 0 && paced < timeout_ms)
+		timeout_ms = paced;
+	return any_finished(h) ? 0 : dns_timeout_ms(dns, timeout_ms);
 }
 
 void http_turn(struct http *h, struct dns *dns, struct pollfd *extra, unsigned n,
@@ -357,13 +382,6 @@ void http_turn(struct http *h, struct dns *dns, struct pollfd *extra, unsigned n
 					  (asked[i].events & POLLOUT ?
 						   CURL_WAIT_POLLOUT : 0)),
 		};
-	int remembered = resolve_process(h->options.resolve);
-	if (remembered >= 0 && remembered < timeout_ms)
-		timeout_ms = remembered;
-	int paced = easy_pace(h);
-	if (paced >= 0 && paced < timeout_ms)
-		timeout_ms = paced;
-	timeout_ms = any_finished(h) ? 0 : dns_timeout_ms(dns, timeout_ms);
 	curl_multi_poll(h->multi, fds, count, timeout_ms, NULL);
 	for (unsigned i = 0; i < count; i++) {
 		asked[i].revents = (short)((fds[i].revents & CURL_WAIT_POLLIN ?

@@ -31,6 +31,10 @@ struct http_call *http_start(struct http *h, const struct http_request *request,
 void http_cancel(struct http_call *call); /* silent */
 void http_resume(struct http_call *call); /* after HTTP_PAUSE */
 
+/* Do what is due without a sleep; returns for how long http_turn() may sleep, at
+ * most timeout_ms. */
+int http_due(struct http *h, struct dns *dns, int timeout_ms);
+
 /*
  * One turn of the loop: sleep until a transfer, one of extra[0..n), DNS or the
  * timeout wants attention, then do what is due. revents are set.

@@ -23,6 +23,7 @@
 
 struct net {
 	int sock;
+	struct wire_out *out; /* flushed before each sleep */
 	struct tools tools;
 	/* the call under way: at most one of these */
 	struct mp *mp;
@@ -55,7 +56,15 @@ static void done(struct net *n, const struct err *e)
 	struct wire_done m = { .code = e->code == ERR_NOMEM ? ERR_LIMIT : e->code,
 			       .text = span_of(e->text),
 			       .retry_after_s = e->retry_after_s };
-	must(wire_send(n->sock, WIRE_DONE, &m, -1, NULL));
+	must(wire_put(n->out, WIRE_DONE, &m, NULL));
+}
+
+/* The set-up failed: that is all there is to say. */
+static _Noreturn void refuse(struct net *n, const struct err *e)
+{
+	done(n, e);
+	must(wire_flush(n->out, NULL));
+	_exit(0);
 }
 
 static void on_attempt(void *arg, const char *url, const struct err *why)
@@ -64,7 +73,7 @@ static void on_attempt(void *arg, const char *url, const struct err *why)
 	struct wire_attempt m = { .url = span_of(url),
 				  .code = why->code,
 				  .text = span_of(why->text) };
-	must(wire_send(n->sock, WIRE_ATTEMPT, &m, -1, NULL));
+	must(wire_put(n->out, WIRE_ATTEMPT, &m, NULL));
 }
 
 static void note(struct net *n, enum log_level level, const char *component,
@@ -73,7 +82,7 @@ static void note(struct net *n, enum log_level level, const char *component,
 	struct wire_note m = { .level = level,
 			       .component = span_of(component),
 			       .text = text };
-	must(wire_send(n->sock, WIRE_NOTE, &m, -1, NULL));
+	must(wire_put(n->out, WIRE_NOTE, &m, NULL));
 }
 
 static void note_text(struct net *n, const char *component, const char *label,
@@ -108,7 +117,7 @@ static void send_locations(struct net *n, struct loclist *list, const char *from
 			.auth_method = l->auth_method,
 			.token = span_of(l->token),
 		};
-		must(wire_send(n->sock, WIRE_LOCATION, &m, -1, NULL));
+		must(wire_put(n->out, WIRE_LOCATION, &m, NULL));
 	}
 	struct wire_located m = {
 		.management_point = span_of(from),
@@ -117,7 +126,7 @@ static void send_locations(struct net *n, struct loclist *list, const char *from
 		.boundary_groups = buf_as_span(&list->boundary_groups),
 		.count = list->count,
 	};
-	must(wire_send(n->sock, WIRE_LOCATED, &m, -1, NULL));
+	must(wire_put(n->out, WIRE_LOCATED, &m, NULL));
 }
 
 static void on_located(void *arg, struct loclist *list, const char *from,
@@ -173,14 +182,14 @@ static void send_walk(struct net *n, const struct resolve_result *r)
 				      .ttl_s = h->ttl_s,
 				      .server = span_of(h->server),
 				      .duration_ms = h->duration_ms };
-		must(wire_send(n->sock, WIRE_HOP, &m, -1, NULL));
+		must(wire_put(n->out, WIRE_HOP, &m, NULL));
 	}
 	for (unsigned i = 0; i < r->address_count; i++) {
 		struct wire_address m = {
 			.address = span_of(r->addresses[i].text),
 			.ttl_s = r->addresses[i].ttl_s,
 		};
-		must(wire_send(n->sock, WIRE_ADDRESS, &m, -1, NULL));
+		must(wire_put(n->out, WIRE_ADDRESS, &m, NULL));
 	}
 }
 
@@ -197,7 +206,7 @@ static void send_story(struct net *n, const struct verify_story *s)
 			.names = span_of(c->names),
 			.problem = span_of(c->problem),
 		};
-		must(wire_send(n->sock, WIRE_CERTIFICATE, &m, -1, NULL));
+		must(wire_put(n->out, WIRE_CERTIFICATE, &m, NULL));
 	}
 }
 
@@ -236,7 +245,7 @@ static void on_probed(void *arg, const struct http_response *r)
 		.address = span_of(r->address),
 		.connect_ms = r->connect_ms,
 	};
-	must(wire_send(n->sock, WIRE_TLS, &m, -1, NULL));
+	must(wire_put(n->out, WIRE_TLS, &m, NULL));
 	done(n, &r->result);
 }
 
@@ -278,7 +287,7 @@ static enum err_code check_chain(struct net *n, const struct wire_check_chain *m
 			      .name_checked = m->name,
 			      .verified = s->result.code == ERR_OK,
 			      .address = SPAN_LIT("") };
-	must(wire_send(n->sock, WIRE_TLS, &t, -1, NULL));
+	must(wire_put(n->out, WIRE_TLS, &t, NULL));
 	done(n, &s->result);
 	free(s);
 	return ERR_OK;
@@ -299,7 +308,7 @@ static void send_entries(struct net *n)
 					.size = l->items[i].size,
 					.hash = span_of(l->items[i].hash),
 					.host = span_of(url.host) };
-		must(wire_send(n->sock, WIRE_ENTRY, &m, -1, NULL));
+		must(wire_put(n->out, WIRE_ENTRY, &m, NULL));
 	}
 }
 
@@ -322,7 +331,7 @@ static void listed(struct net *n, const struct download_source *source,
 		struct wire_listed m = { .count = n->listing->count,
 					 .rung = rung,
 					 .form = source->form };
-		must(wire_send(n->sock, WIRE_LISTED, &m, -1, NULL));
+		must(wire_put(n->out, WIRE_LISTED, &m, NULL));
 	}
 	done(n, &e);
 }
@@ -426,7 +435,7 @@ static void on_site_note(void *arg, const char *label, struct span text)
 static void on_site_send(void *arg, enum wire_type type, const void *fields)
 {
 	struct net *n = arg;
-	must(wire_send(n->sock, type, fields, -1, NULL));
+	must(wire_put(n->out, type, fields, NULL));
 }
 
 static void on_site(void *arg, const struct err *result)
@@ -471,7 +480,7 @@ static enum err_code fetch_document(struct net *n, const struct wire_document *m
 	const struct wire_config *c = &n->tools.config->config;
 	struct document_options o = {
 		.http = n->tools.http,
-		.sock = n->sock,
+		.out = n->out,
 		.ring = n->tools.ring,
 		.slots = n->tools.ring ? (unsigned)c->ring_slots : 0,
 		.slot_bytes = c->slot_bytes,
@@ -494,7 +503,7 @@ static void cancel(struct net *n)
 	assign_cancel(take_ptr(n->assign));
 	document_cancel(n->document);
 	download_cancel(n->tools.download);
-	must(wire_send(n->sock, WIRE_DONE, &m, -1, NULL));
+	must(wire_put(n->out, WIRE_DONE, &m, NULL));
 }
 
 /* --- the loop ------------------------------------------------------------- */
@@ -525,14 +534,14 @@ static void on_message(struct net *n, struct wire_msg *m)
 {
 	struct err e = { 0 };
 	if (m->type == WIRE_FILE) {
-		if (tools_take_file(&n->tools, m, &e) != ERR_OK) {
-			done(n, &e);
-			_exit(0);
-		}
+		if (tools_take_file(&n->tools, m, &e) != ERR_OK)
+			refuse(n, &e);
 	} else if (n->tools.config == NULL) {
 		_exit(1); /* CONFIG is taken by net_main */
 	} else if (m->type == WIRE_FETCH) {
 		must(download_fetch(n->tools.download, &m->fetch, &e));
+	} else if (m->type == WIRE_TRIM) {
+		download_trim(n->tools.download, &m->trim);
 	} else if (m->type == WIRE_SLOT) {
 		if (!document_slot(n->document, m->slot.slot))
 			must(download_slot(n->tools.download, m->slot.slot, &e));
@@ -548,15 +557,13 @@ static void configure(struct net *n, const struct wire_msg *config)
 {
 	struct err e = { 0 };
 	struct sandbox_report got = { 0 };
-	if (tools_open(&n->tools, config, n->sock, &e) != ERR_OK ||
-	    sandbox_enter_net(&got, &e) != ERR_OK) {
-		done(n, &e);
-		_exit(0);
-	}
+	if (tools_open(&n->tools, config, n->out, &e) != ERR_OK ||
+	    sandbox_enter_net(&got, &e) != ERR_OK)
+		refuse(n, &e);
 	struct wire_ready m = { .uid = got.uid,
 				.user_changed = got.user_changed,
 				.landlock_abi = (uint64_t)got.landlock_abi };
-	must(wire_send(n->sock, WIRE_READY, &m, -1, NULL));
+	must(wire_put(n->out, WIRE_READY, &m, NULL));
 }
 
 /* Everything up to CONFIG, blocking: the keeper sends it in one go. */
@@ -575,17 +582,20 @@ int net_main(int sock)
 {
 	static struct net net;
 	struct net *n = &net;
-	struct wire_msg *config = malloc(sizeof(*config));
-	struct wire_msg *m = malloc(sizeof(*m));
-	if (m == NULL || config == NULL)
+	struct wire_msg *config = calloc(1, sizeof(*config));
+	struct wire_msg *m = calloc(1, sizeof(*m));
+	n->out = calloc(1, sizeof(*n->out));
+	if (m == NULL || config == NULL || n->out == NULL)
 		return 1;
-	n->sock = sock;
+	n->sock = n->out->sock = sock;
 	prctl(PR_SET_NAME, "agent-net");
 	http_global();
 	take_setup(n, config);
 	for (;;) {
 		struct pollfd keeper = { .fd = sock, .events = POLLIN };
-		http_turn(n->tools.http, n->tools.dns, &keeper, 1, 60000);
+		int timeout_ms = http_due(n->tools.http, n->tools.dns, 60000);
+		must(wire_flush(n->out, NULL));
+		http_turn(n->tools.http, n->tools.dns, &keeper, 1, timeout_ms);
 		for (;;) {
 			must(wire_receive(sock, 0, m, NULL));
 			if (m->type == WIRE_NONE)

@@ -442,6 +442,13 @@ static bool is_asked_already(const struct resolve_walk *w)
 	return false;
 }
 
+const struct resolve_result *resolve_recall(struct resolve *r, const char *name,
+					    enum resolve_leg leg)
+{
+	char clean[256] = "";
+	return copy_name(name, clean) ? recall(r, clean, leg) : NULL;
+}
+
 struct resolve_walk *resolve_start(struct resolve *r, const char *name,
 				   enum resolve_leg leg, resolve_done *done,
 				   void *arg, struct err *e)

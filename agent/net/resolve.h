@@ -72,6 +72,11 @@ struct resolve_walk *resolve_start(struct resolve *r, const char *name,
 				   void *arg, struct err *e);
 void resolve_cancel(struct resolve_walk *w); /* silent; NULL is fine */
 
+/* What is remembered of that walk, so that no walk is needed; NULL = nothing.
+ * Borrowed until the next call to resolve. */
+const struct resolve_result *resolve_recall(struct resolve *r, const char *name,
+					    enum resolve_leg leg);
+
 /* Call once per turn of the loop, after dns_process(): delivers what is ready.
  * Returns ms until it wants to be called again, or -1. */
 int resolve_process(struct resolve *r);

@@ -92,7 +92,7 @@ static enum err_code open_trust(struct tools *t, struct err *e)
 	return t->verify ? ERR_OK : e->code;
 }
 
-static enum err_code open_http(struct tools *t, int sock, struct err *e)
+static enum err_code open_http(struct tools *t, struct wire_out *out, struct err *e)
 {
 	const struct wire_config *c = &t->config->config;
 	struct http_options h = {
@@ -113,7 +113,8 @@ static enum err_code open_http(struct tools *t, int sock, struct err *e)
 		return e->code;
 	struct download_options d = {
 		.http = t->http,
-		.sock = sock,
+		.out = out,
+		.connections = (unsigned)c->connections,
 		.ring = t->ring,
 		.slots = t->ring ? (unsigned)c->ring_slots : 0,
 		.slot_bytes = c->slot_bytes,
@@ -135,7 +136,7 @@ enum err_code tools_open_identity(struct tools *t, struct err *e)
 }
 
 enum err_code tools_open(struct tools *t, const struct wire_msg *config,
-			 int sock, struct err *e)
+			 struct wire_out *out, struct err *e)
 {
 	t->config = config;
 	enum err_code rc = open_names(t, e);
@@ -143,5 +144,5 @@ enum err_code tools_open(struct tools *t, const struct wire_msg *config,
 		rc = open_trust(t, e);
 	if (rc == ERR_OK)
 		rc = tools_open_identity(t, e);
-	return rc == ERR_OK ? open_http(t, sock, e) : rc;
+	return rc == ERR_OK ? open_http(t, out, e) : rc;
 }

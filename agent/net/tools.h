@@ -30,8 +30,9 @@ enum err_code tools_take_file(struct tools *t, struct wire_msg *m,
 /* Use the identity that was handed over last; nothing new: ERR_OK. CONFIG. */
 enum err_code tools_open_identity(struct tools *t, struct err *e);
 
-/* CONFIG came, and all files before it. config is borrowed for good. */
+/* CONFIG came, and all files before it. config and out, to the keeper, are borrowed
+ * for good. */
 enum err_code tools_open(struct tools *t, const struct wire_msg *config,
-			 int sock, struct err *e);
+			 struct wire_out *out, struct err *e);
 
 #endif

@@ -6,6 +6,7 @@ URLs look like production: https://<account>.blob.core.windows.net:PORT/<contain
 
 import base64
 import datetime
+import fcntl
 import hashlib
 import hmac
 import http.client
@@ -23,17 +24,24 @@ KEY = base64.b64encode(hashlib.sha512(b"laboratory storage key").digest()).decod
 
 def ensure_azurite(folder):
     """Install the pinned emulator once; the path of its blob server."""
-    main = os.path.join(folder, "azurite", "node_modules", "azurite", "dist", "src",
-                        "blob", "main.js")
-    if not os.path.exists(main):
-        target = os.path.join(folder, "azurite")
-        os.makedirs(target, exist_ok=True)
-        done = subprocess.run(
-            ["npm", "install", "--prefix", target, "--no-audit", "--no-fund",
-             "azurite@" + VERSION], stdin=subprocess.DEVNULL,
-            capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError("npm install azurite: " + done.stderr[-2000:])
+    target = os.path.join(folder, "azurite")
+    main = os.path.join(target, "node_modules", "azurite", "dist", "src", "blob",
+                        "main.js")
+    done = os.path.join(target, "installed-" + VERSION)
+    if os.path.exists(done):
+        return main
+    os.makedirs(target, exist_ok=True)
+    # two suites at once: one installs, the other waits
+    with open(os.path.join(target, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(done):
+            run = subprocess.run(
+                ["npm", "install", "--prefix", target, "--no-audit", "--no-fund",
+                 "azurite@" + VERSION], stdin=subprocess.DEVNULL,
+                capture_output=True, text=True)
+            if run.returncode:
+                raise RuntimeError("npm install azurite: " + run.stderr[-2000:])
+            open(done, "w").close()
     return main
 
 

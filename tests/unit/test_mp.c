@@ -194,7 +194,7 @@ static void world_turn(struct world *w)
 		if (s->connection >= 0)
 			fds[n++] = (struct pollfd){ s->connection, POLLIN, 0 };
 	}
-	http_turn(w->http, w->dns, fds, n, 200);
+	http_turn(w->http, w->dns, fds, n, http_due(w->http, w->dns, 200));
 	for (size_t i = 0; i < w->count; i++)
 		site_process(&w->sites[i]);
 }
