@@ -28,14 +28,20 @@ DIR *folder_open(int dir_fd, const char *path, struct err *e)
 	return dir;
 }
 
-const char *folder_next(DIR *dir)
+static const struct dirent *next_entry(DIR *dir)
 {
-	struct dirent *entry;
+	const struct dirent *entry;
 	do {
 		errno = 0;
 		entry = readdir(dir);
 	} while (entry && (strcmp(entry->d_name, ".") == 0 ||
 			   strcmp(entry->d_name, "..") == 0));
+	return entry;
+}
+
+const char *folder_next(DIR *dir)
+{
+	const struct dirent *entry = next_entry(dir);
 	return entry ? entry->d_name : NULL;
 }
 
@@ -192,6 +198,7 @@ struct sums {
 	uint64_t bytes, files;
 };
 
+/* sums NULL: only the folders are wanted. */
 static enum err_code read_folder(int dir_fd, const char *path,
 				 struct folders *found, struct sums *sums,
 				 struct err *e)
@@ -200,17 +207,21 @@ static enum err_code read_folder(int dir_fd, const char *path,
 	autodir dir = dir_of(&fd);
 	if (dir == NULL)
 		return fs_fail(e, "read folder", path);
-	const char *name;
-	while ((name = folder_next(dir)) != NULL) {
-		struct stat st;
-		if (fstatat(dirfd(dir), name, &st, AT_SYMLINK_NOFOLLOW)) {
+	const struct dirent *entry;
+	while ((entry = next_entry(dir)) != NULL) {
+		struct stat st = { .st_mode = DTTOIF(entry->d_type) };
+		/* sizes, or a file system that does not tell what the entry is */
+		bool is_asked = entry->d_type == DT_UNKNOWN ||
+				(sums && entry->d_type == DT_REG);
+		if (is_asked &&
+		    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW)) {
 			if (errno == ENOENT)
 				continue;
 			return fs_fail(e, "read folder", path);
 		}
-		if (S_ISDIR(st.st_mode) && !folders_add(found, path, name))
+		if (S_ISDIR(st.st_mode) && !folders_add(found, path, entry->d_name))
 			return err_set(e, ERR_NOMEM, "walk %.200s: no memory", path);
-		if (!S_ISREG(st.st_mode))
+		if (sums == NULL || !S_ISREG(st.st_mode))
 			continue;
 		sums->files++;
 		if (__builtin_add_overflow(sums->bytes, (uint64_t)st.st_size,
@@ -234,8 +245,7 @@ static enum err_code walk(int dir_fd, const char *path, struct folders *found,
 enum err_code folder_sync(int dir_fd, const char *path, struct err *e)
 {
 	autofolders found = { 0 };
-	struct sums sums = { 0 };
-	enum err_code rc = walk(dir_fd, path, &found, &sums, e);
+	enum err_code rc = walk(dir_fd, path, &found, NULL, e);
 	for (size_t i = found.count; rc == ERR_OK && i-- > 0;) {
 		autofd fd = fs_enter(dir_fd, found.paths[i], true);
 		rc = fd < 0 ? fs_fail(e, "open folder", found.paths[i]) :

@@ -55,17 +55,24 @@ static int open2(int dir_fd, const char *path, int flags, mode_t mode,
 	return (int)fd;
 }
 
+/* A file that we have just made: has the umask taken rights away? */
+static int set_mode(int fd, mode_t mode)
+{
+	struct stat st;
+	if (fstat(fd, &st) == 0 &&
+	    ((st.st_mode & 07777) == mode || fchmod(fd, mode) == 0))
+		return fd;
+	close(fd);
+	return -1;
+}
+
 /* Make it exclusively first: only so do we know that the mode is ours to set. */
 static int open_or_make(int dir_fd, const char *path, int flags, mode_t mode)
 {
 	for (int i = 0; i < TRIES; i++) {
 		int fd = open2(dir_fd, path, flags | O_EXCL, mode, BENEATH);
-		if (fd >= 0 && fchmod(fd, mode) == 0)
-			return fd;
-		if (fd >= 0) {
-			close(fd);
-			return -1;
-		}
+		if (fd >= 0)
+			return set_mode(fd, mode);
 		if (errno != EEXIST || (flags & O_EXCL))
 			return -1;
 		fd = open2(dir_fd, path, flags & ~O_CREAT, 0, BENEATH);
@@ -79,24 +86,30 @@ static int open_or_make(int dir_fd, const char *path, int flags, mode_t mode)
  * What was opened may have been planted: pipes, devices and sockets are
  * refused, and files with another name are not written to (threats F2, F6).
  */
-static const char *refuse_kind(int fd, int flags)
+static const char *refuse_kind(int fd, int flags, struct stat *st)
 {
-	struct stat st;
 	if (flags & O_PATH)
 		return NULL;
-	if (fstat(fd, &st) != 0)
+	if (fstat(fd, st) != 0)
 		return "cannot be examined";
-	if (S_ISDIR(st.st_mode))
+	if (S_ISDIR(st->st_mode))
 		return NULL;
-	if (!S_ISREG(st.st_mode))
+	if (!S_ISREG(st->st_mode))
 		return "is neither a file nor a folder";
-	if ((flags & O_ACCMODE) != O_RDONLY && st.st_nlink > 1)
+	if ((flags & O_ACCMODE) != O_RDONLY && st->st_nlink > 1)
 		return "has a second name (hard link)";
 	return NULL;
 }
 
 int fs_open_at(int dir_fd, const char *path, int flags, mode_t mode,
 	       struct err *e)
+{
+	struct stat st;
+	return fs_open_stat(dir_fd, path, flags, mode, &st, e);
+}
+
+int fs_open_stat(int dir_fd, const char *path, int flags, mode_t mode,
+		 struct stat *st, struct err *e)
 {
 	/* Without O_NONBLOCK a planted pipe would hold us up for ever; cutting
 	 * to zero bytes waits until we know what we have. */
@@ -110,7 +123,7 @@ int fs_open_at(int dir_fd, const char *path, int flags, mode_t mode,
 		fs_fail(e, "open", path);
 		return -1;
 	}
-	const char *reason = refuse_kind(fd, flags);
+	const char *reason = refuse_kind(fd, flags, st);
 	if (reason) {
 		close(fd);
 		err_set(e, ERR_FOLDER, "open %.200s: it %s", path, reason);

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /*
@@ -27,6 +28,9 @@ int fs_open_root(const char *path, mode_t mode, struct err *e);
 /* Beneath dir_fd; -1 with *e set. flags as open(2); mode used with O_CREAT. */
 int fs_open_at(int dir_fd, const char *path, int flags, mode_t mode,
 	       struct err *e);
+/* The same, and what was opened; not with O_PATH. */
+int fs_open_stat(int dir_fd, const char *path, int flags, mode_t mode,
+		 struct stat *st, struct err *e);
 /* Make all folders of `path` beneath dir_fd (mode 0755). */
 enum err_code fs_make_dirs(int dir_fd, const char *path, struct err *e);
 /* Make the folders above the last component of `path`. */

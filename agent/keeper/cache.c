@@ -113,11 +113,20 @@ void cache_touch(struct cache *c, const struct cache_item *item)
 	touch(c, item->name, clock_wall_ms());
 }
 
-void cache_age(struct cache *c, const struct content *content)
+enum err_code cache_age_older(struct cache *c, const struct content *content,
+			      struct err *e)
 {
-	char name[CONTENT_NAME_SIZE];
-	if (find_published(c, content, name))
-		touch(c, name, LONG_AGO_MS);
+	struct cache_item item;
+	const char *name;
+	autodir dir = folder_open(c->content_fd, ".", e);
+	if (dir == NULL)
+		return ERR_FOLDER;
+	while ((name = folder_next(dir)) != NULL)
+		if (shelf_take_name(name, &item) && item.content.has_version &&
+		    item.content.version < content->version &&
+		    strcasecmp(item.content.id, content->id) == 0)
+			touch(c, item.name, LONG_AGO_MS);
+	return errno ? fs_fail(e, "read folder", c->path) : ERR_OK;
 }
 
 /* --- making --------------------------------------------------------------- */

@@ -52,9 +52,10 @@ enum err_code cache_hash(struct cache *c, const struct cache_item *item,
 
 /* Mark as used now. */
 void cache_touch(struct cache *c, const struct cache_item *item);
-/* The opposite: where room is needed, it is the first to leave. Nothing happens
- * where it is not published. */
-void cache_age(struct cache *c, const struct content *content);
+/* The opposite for published versions older than `content`: where room is needed,
+ * they are the first to leave. */
+enum err_code cache_age_older(struct cache *c, const struct content *content,
+			      struct err *e);
 
 /*
  * Before a transfer: is there room for `need` more bytes for `name` (which is

@@ -8,7 +8,7 @@
 void known_free(struct known *k)
 {
 	for (size_t i = 0; i < k->count; i++) {
-		part_free(k->files[i].part);
+		part_free(k->files[i].part, NULL);
 		free(k->files[i].path);
 	}
 	free(k->files);
@@ -29,7 +29,7 @@ static size_t keep(struct roster_file *from, size_t count, struct roster_file *t
 	for (size_t i = 0; i < count; i++) {
 		struct roster_file *f = &from[i];
 		if (f->state == FILE_GONE || roster_have(f) == 0) {
-			part_free(f->part);
+			part_free(f->part, NULL); /* closed: nothing came */
 			free(f->path);
 			continue;
 		}

@@ -7,16 +7,60 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #define NOTE "cloud-dp-agent.etag" /* fs_set_note puts "user." before it */
 #define HOST_MAX 256
 #define FILE_MODE 0644
-#define ALLOCATE_BYTES (1u << 20) /* files above it get their blocks at once */
+#define LARGE_BYTES (1u << 20) /* files above it get their disk blocks at once */
 #define FLUSH_BYTES (8u << 20)
+#define ALIGN 4096u /* of O_DIRECT: no disk here has larger sectors */
 #define TRIES 3 /* folders missing, then something in the way */
+
+/* --- the place ------------------------------------------------------------ */
+
+enum err_code part_place_open(struct part_place *place, int dir_fd, struct err *e)
+{
+	struct stat st;
+	struct statfs fs;
+	if (fstat(dir_fd, &st) != 0 || fstatfs(dir_fd, &fs) != 0)
+		return err_set(e, ERR_FOLDER, "look at the draft: %m");
+	place->dir_fd = dir_fd;
+	place->device = st.st_dev;
+	place->user = geteuid();
+	place->is_memory = fs.f_type == TMPFS_MAGIC;
+	if (place->copy == NULL)
+		place->copy = malloc(PART_COPY_BYTES);
+	return place->copy ? ERR_OK :
+			     err_set(e, ERR_NOMEM, "receive files: no memory");
+}
+
+void part_place_close(struct part_place *place)
+{
+	while (place->block_count)
+		free(place->blocks[--place->block_count]);
+	free(place->copy);
+	*place = (struct part_place){ 0 };
+}
+
+/* Small files, and files beyond what there is memory for, do without. */
+static char *take_block(struct part_place *place)
+{
+	void *made = NULL;
+	if (place->block_count)
+		return place->blocks[--place->block_count];
+	if (place->blocks_made < PART_BLOCKS &&
+	    posix_memalign(&made, ALIGN, PART_BLOCK_BYTES) == 0)
+		place->blocks_made++;
+	return made;
+}
+
+/* --- life ----------------------------------------------------------------- */
 
 struct part *part_new(bool needs_sha1, struct err *e)
 {
@@ -31,32 +75,34 @@ struct part *part_new(bool needs_sha1, struct err *e)
 		p->sha1 = digest_new(DIGEST_SHA1, e);
 	if (p->sha256 && (p->sha1 || !needs_sha1))
 		return p;
-	part_free(p);
+	part_free(p, NULL);
 	return NULL;
 }
 
-void part_free(struct part *p)
+void part_free(struct part *p, struct part_place *place)
 {
 	if (p == NULL)
 		return;
-	part_close(p);
+	part_close(p, place);
 	digest_free(p->sha256);
 	digest_free(p->sha1);
 	free(p);
 }
 
-void part_close(struct part *p)
+void part_close(struct part *p, struct part_place *place)
 {
 	own_close(&p->fd);
 	p->fd = -1;
+	if (p->block)
+		place->blocks[place->block_count++] = take_ptr(p->block);
 }
 
 /* --- the file ------------------------------------------------------------- */
 
-static bool is_ours(const struct part_place *place, int fd, struct stat *st)
+static bool is_ours(const struct part_place *place, const struct stat *st)
 {
-	return fstat(fd, st) == 0 && S_ISREG(st->st_mode) && st->st_nlink == 1 &&
-	       st->st_uid == geteuid() && st->st_dev == place->device;
+	return S_ISREG(st->st_mode) && st->st_nlink == 1 &&
+	       st->st_uid == place->user && st->st_dev == place->device;
 }
 
 /* Something other than a file of ours is at `path`, or a file is where a folder
@@ -84,14 +130,15 @@ enum err_code part_find(const struct part_place *place, const char *path, int *f
 {
 	struct err why = { 0 };
 	struct stat st;
-	autofd found = fs_open_at(place->dir_fd, path, O_RDWR | O_NOFOLLOW, 0, &why);
+	autofd found = fs_open_stat(place->dir_fd, path, O_RDWR | O_NOFOLLOW, 0, &st,
+				    &why);
 	*fd = -1;
 	*size_bytes = 0;
 	if (found < 0 && errno == ENOENT)
 		return ERR_OK;
 	if (found < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
 		return err_set(e, why.code, "%s", why.text);
-	if (found < 0 || !is_ours(place, found, &st))
+	if (found < 0 || !is_ours(place, &st))
 		return clear_way(place, path, e);
 	if ((st.st_mode & 07777) != FILE_MODE && fchmod(found, FILE_MODE) != 0)
 		return err_set(e, ERR_FOLDER, "set the mode of %.200s: %m", path);
@@ -104,16 +151,18 @@ static enum err_code open_ours(struct part *p, const struct part_place *place,
 			       const char *path, struct stat *st, struct err *e)
 {
 	for (int i = 0; i < TRIES; i++) {
-		p->fd = fs_open_at(place->dir_fd, path,
-				   O_RDWR | O_CREAT | O_NOFOLLOW, FILE_MODE, e);
+		p->fd = fs_open_stat(place->dir_fd, path,
+				     O_RDWR | O_CREAT | O_NOFOLLOW, FILE_MODE, st,
+				     e);
 		bool is_missing = p->fd < 0 && errno == ENOENT;
-		if (p->fd >= 0 && is_ours(place, p->fd, st))
+		if (p->fd >= 0 && is_ours(place, st))
 			return ERR_OK;
 		if (p->fd < 0 && e->code == ERR_SPACE_DISK)
 			return e->code;
 		if (p->fd >= 0)
 			err_set(e, ERR_FOLDER, "%.200s is not a file of ours", path);
-		part_close(p);
+		own_close(&p->fd);
+		p->fd = -1;
 		struct err why = { 0 };
 		if ((is_missing ? fs_make_parents(place->dir_fd, path, &why) :
 				  clear_way(place, path, &why)) != ERR_OK)
@@ -122,10 +171,15 @@ static enum err_code open_ours(struct part *p, const struct part_place *place,
 	return e->code;
 }
 
+static bool is_large(uint64_t size)
+{
+	return size != UINT64_MAX && size > LARGE_BYTES;
+}
+
 static enum err_code allocate(const struct part *p, const char *path,
 			      uint64_t size, struct err *e)
 {
-	if (size == UINT64_MAX || size <= ALLOCATE_BYTES || size <= p->have)
+	if (!is_large(size) || size <= p->have)
 		return ERR_OK;
 	/* The length stays what is written: it is what a resume goes by. */
 	if (fallocate(p->fd, FALLOC_FL_KEEP_SIZE, (off_t)p->have,
@@ -136,8 +190,8 @@ static enum err_code allocate(const struct part *p, const char *path,
 		       (unsigned long long)(size - p->have), path);
 }
 
-enum err_code part_open(struct part *p, const struct part_place *place,
-			const char *path, uint64_t size, struct err *e)
+enum err_code part_open(struct part *p, struct part_place *place, const char *path,
+			uint64_t size, struct err *e)
 {
 	struct stat st = { 0 };
 	struct err own = { 0 };
@@ -148,13 +202,19 @@ enum err_code part_open(struct part *p, const struct part_place *place,
 	if ((uint64_t)st.st_size > p->have &&
 	    part_trim(p, p->fd, path, e) != ERR_OK)
 		return ERR_FOLDER;
+	p->stored = p->flushed = p->have;
+	if (is_large(size) && !place->is_memory && p->block == NULL)
+		p->block = take_block(place);
+	p->may_direct = p->block != NULL;
+	p->is_direct = false;
 	return allocate(p, path, size, e);
 }
 
 enum err_code part_trim(const struct part *p, int fd, const char *path,
 			struct err *e)
 {
-	if (ftruncate(fd, (off_t)p->have) != 0)
+	uint64_t size = p->block ? p->stored : p->have;
+	if (ftruncate(fd, (off_t)size) != 0)
 		return err_set(e, ERR_FOLDER, "cut off %.200s: %m", path);
 	return ERR_OK;
 }
@@ -167,22 +227,104 @@ void part_hash(struct part *p, const void *bytes, size_t len)
 	p->have += len;
 }
 
-enum err_code part_append(struct part *p, const char *path, const void *bytes,
-			  size_t len, struct err *e)
+/* Whether the next write goes past the page cache. False: it will not have that. */
+static bool set_direct(struct part *p, bool is_wanted)
 {
-	enum err_code rc = fs_write_at(p->fd, bytes, len, p->have, path, e);
-	if (rc != ERR_OK)
-		return rc;
-	part_hash(p, bytes, len);
-	/* The disk begins while the network still brings the rest; else all of
-	 * it would wait for the sync at the end. */
-	if (p->have - p->flushed >= FLUSH_BYTES) {
-		sync_file_range(p->fd, (off_t)p->flushed,
-				(off_t)(p->have - p->flushed),
-				SYNC_FILE_RANGE_WRITE);
-		p->flushed = p->have;
+	if (p->is_direct == is_wanted)
+		return true;
+	int flags = fcntl(p->fd, F_GETFL);
+	flags = is_wanted ? flags | O_DIRECT : flags & ~O_DIRECT;
+	if (fcntl(p->fd, F_SETFL, flags) != 0) {
+		p->may_direct = false;
+		return !is_wanted;
 	}
-	return ERR_OK;
+	p->is_direct = is_wanted;
+	return true;
+}
+
+/* The disk begins while the network still brings the rest; else all of it would
+ * wait for the sync at the end. */
+static void begin_sync(struct part *p)
+{
+	if (p->stored - p->flushed < FLUSH_BYTES)
+		return;
+	sync_file_range(p->fd, (off_t)p->flushed, (off_t)(p->stored - p->flushed),
+			SYNC_FILE_RANGE_WRITE);
+	p->flushed = p->stored;
+}
+
+static enum err_code write_on(struct part *p, const char *path, const char *bytes,
+			      size_t len, struct err *e)
+{
+	enum err_code rc = fs_write_at(p->fd, bytes, len, p->stored, path, e);
+	if (rc == ERR_OK)
+		p->stored += len;
+	return rc;
+}
+
+enum err_code part_store(struct part *p, const char *path, struct err *e)
+{
+	size_t len = (size_t)(p->have - p->stored), done = 0;
+	struct err own = { 0 };
+	/* whole sectors first; what is left is the end of the file, or of this run */
+	if (p->may_direct && p->stored % ALIGN == 0 && len >= ALIGN &&
+	    set_direct(p, true)) {
+		done = len - len % ALIGN;
+		if (write_on(p, path, p->block, done, &own) != ERR_OK) {
+			if (errno != EINVAL)
+				return err_set(e, own.code, "%s", own.text);
+			p->may_direct = false; /* it says so only now */
+			done = 0;
+		}
+	}
+	if (done == len)
+		return ERR_OK;
+	set_direct(p, false);
+	enum err_code rc = write_on(p, path, p->block + done, len - done, e);
+	if (rc == ERR_OK)
+		begin_sync(p);
+	return rc;
+}
+
+/* The block ends where a sector ends, wherever it began. */
+static size_t block_room(const struct part *p)
+{
+	return PART_BLOCK_BYTES - (size_t)(p->stored % ALIGN) -
+	       (size_t)(p->have - p->stored);
+}
+
+static enum err_code append_block(struct part *p, const char *path, const char *bytes,
+				  size_t len, struct err *e)
+{
+	enum err_code rc = ERR_OK;
+	for (size_t n; rc == ERR_OK && len; bytes += n, len -= n) {
+		char *to = p->block + (p->have - p->stored);
+		n = block_room(p);
+		n = len < n ? len : n;
+		memcpy(to, bytes, n);
+		part_hash(p, to, n);
+		if (block_room(p) == 0)
+			rc = part_store(p, path, e);
+	}
+	return rc;
+}
+
+enum err_code part_append(struct part *p, struct part_place *place, const char *path,
+			  const void *bytes, size_t len, struct err *e)
+{
+	enum err_code rc = ERR_OK;
+	if (p->block)
+		return append_block(p, path, bytes, len, e);
+	for (size_t at = 0, n; rc == ERR_OK && at < len; at += n) {
+		n = len - at < PART_COPY_BYTES ? len - at : PART_COPY_BYTES;
+		memcpy(place->copy, (const char *)bytes + at, n);
+		rc = write_on(p, path, place->copy, n, e);
+		if (rc == ERR_OK)
+			part_hash(p, place->copy, n);
+	}
+	if (rc == ERR_OK && !place->is_memory)
+		begin_sync(p);
+	return rc;
 }
 
 enum err_code part_restart(struct part *p, const char *path, struct err *e)
@@ -194,7 +336,7 @@ enum err_code part_restart(struct part *p, const char *path, struct err *e)
 	digest_reset(p->sha256);
 	if (p->sha1)
 		digest_reset(p->sha1);
-	p->have = p->flushed = 0;
+	p->have = p->stored = p->flushed = 0;
 	return ERR_OK;
 }
 

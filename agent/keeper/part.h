@@ -14,11 +14,18 @@
  * planted in its place is removed, never written to (threats F2, F6).
  */
 #define PART_ETAG_SIZE 257
+#define PART_BLOCK_BYTES (1u << 20)
+#define PART_BLOCKS 6 /* the keeper's share of 24 MiB allows no more */
 
 struct part {
 	int fd;                    /* -1 while nothing comes; owned */
-	uint64_t have;             /* bytes in the file */
+	uint64_t have;             /* bytes that came, all hashed */
+	uint64_t stored;           /* of them, in the file; the rest is in `block` */
 	uint64_t flushed;          /* of them, on their way to the disk */
+	char *block;               /* of the place, while a large file is open; NULL =
+				    * what comes is written at once */
+	bool is_direct;            /* the file is open with O_DIRECT */
+	bool may_direct;           /* the file system has not refused that */
 	struct digest *sha256;     /* of them; owned */
 	struct digest *sha1;       /* owned; NULL where nobody names a SHA-1 */
 	char etag[PART_ETAG_SIZE]; /* validator of all the bytes at the host of
@@ -26,15 +33,27 @@ struct part {
 	bool has_note;             /* the file carries a note */
 };
 
-/* The draft that the parts lie in. */
+/* The draft that the parts lie in, and memory that they share. */
 struct part_place {
-	int dir_fd;   /* borrowed */
-	dev_t device; /* where it lies */
+	int dir_fd;     /* borrowed */
+	dev_t device;   /* where it lies */
+	uid_t user;     /* whose its files must be: ours */
+	bool is_memory; /* tmpfs: there is no disk behind it */
+	char *copy;     /* PART_COPY_BYTES; owned */
+	char *blocks[PART_BLOCKS]; /* not in use, page-aligned; owned */
+	unsigned block_count;
+	unsigned blocks_made;
 };
+#define PART_COPY_BYTES (256u << 10)
+
+/* Look at the draft; its copy buffer is made. ERR_FOLDER, ERR_NOMEM. */
+enum err_code part_place_open(struct part_place *place, int dir_fd, struct err *e);
+void part_place_close(struct part_place *place); /* zero is fine */
 
 /* An empty one, no file made yet. Returns owned, or NULL with *e set. */
 struct part *part_new(bool needs_sha1, struct err *e);
-void part_free(struct part *p); /* closes; the file stays. NULL is fine */
+/* Closes; the file stays, without what was not stored. NULL is fine. */
+void part_free(struct part *p, struct part_place *place);
 
 /*
  * Open what the draft holds under `path` from before. *fd is -1 where that is
@@ -48,18 +67,25 @@ enum err_code part_find(const struct part_place *place, const char *path, int *f
  * making the file (0644) and its folders where they are missing. size: what it
  * will have, to get the disk blocks of a large one now: ERR_SPACE_DISK.
  */
-enum err_code part_open(struct part *p, const struct part_place *place,
-			const char *path, uint64_t size, struct err *e);
-void part_close(struct part *p);
+enum err_code part_open(struct part *p, struct part_place *place, const char *path,
+			uint64_t size, struct err *e);
+void part_close(struct part *p, struct part_place *place);
 
 /* Give back the disk blocks that were reserved for what did not come: whoever
  * asks for room must not find them taken. */
 enum err_code part_trim(const struct part *p, int fd, const char *path,
 			struct err *e);
 
-/* Write and hash bytes that nobody else can change. */
-enum err_code part_append(struct part *p, const char *path, const void *bytes,
-			  size_t len, struct err *e);
+/*
+ * Take bytes that somebody else may still change: they are copied, and the copy is
+ * hashed and written. Those of a large file are written block by block, past the
+ * page cache where the file system can: thousands of other programs' pages stay
+ * where they are, and it costs less.
+ */
+enum err_code part_append(struct part *p, struct part_place *place, const char *path,
+			  const void *bytes, size_t len, struct err *e);
+/* Write what is still in the block. Where it fails, only `stored` bytes are kept. */
+enum err_code part_store(struct part *p, const char *path, struct err *e);
 /* Hash bytes that are in the file already. */
 void part_hash(struct part *p, const void *bytes, size_t len);
 /* Back to zero bytes; the file is open. */

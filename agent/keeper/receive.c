@@ -14,7 +14,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define COPY_BYTES (256u << 10)
 #define STOP_BYTES (4u << 20)   /* hashed between two questions for a stop */
 #define FILE_COST (4u << 10)    /* what a file counts beside its bytes */
 #define SYNC_ALONE (1u << 20)   /* files from it on are synced one by one */
@@ -32,7 +31,6 @@ struct receive {
 	uint64_t since_stop, unsynced; /* bytes */
 	struct part_place place;
 	bool is_planned;
-	char *copy;                  /* COPY_BYTES; owned */
 };
 
 static enum err_code no_memory(struct err *e)
@@ -58,10 +56,20 @@ static void forget(struct receive *r, struct roster_file *f)
 	r->bytes_done -= roster_have(f);
 	if (f->state == FILE_DONE)
 		r->done--;
-	part_free(take_ptr(f->part));
+	part_free(take_ptr(f->part), &r->place);
 	folder_remove(r->o.dir_fd, f->path, &ignored);
 	f->is_old = false;
 	f->sha256[0] = '\0';
+	make_idle(r, f);
+}
+
+/* What came but could not be written is not there: the next plan looks at what is. */
+static void keep_stored(struct receive *r, struct roster_file *f)
+{
+	struct err ignored;
+	r->bytes_done -= roster_have(f);
+	part_trim(f->part, f->part->fd, f->path, &ignored);
+	part_free(take_ptr(f->part), &r->place);
 	make_idle(r, f);
 }
 
@@ -102,6 +110,10 @@ static enum err_code complete(struct receive *r, struct roster_file *f,
 			      struct err *e)
 {
 	enum err_code rc = judge(r, f, e);
+	if (rc == ERR_OK && part_store(f->part, f->path, e) != ERR_OK) {
+		keep_stored(r, f);
+		return e->code;
+	}
 	if (rc == ERR_OK) {
 		part_drop_note(f->part);
 		rc = sync_file(r, f, e);
@@ -110,7 +122,7 @@ static enum err_code complete(struct receive *r, struct roster_file *f,
 		forget(r, f);
 		return rc;
 	}
-	part_free(take_ptr(f->part));
+	part_free(take_ptr(f->part), &r->place);
 	f->state = FILE_DONE;
 	r->done++;
 	return ERR_OK;
@@ -134,10 +146,7 @@ struct receive *receive_new(const struct receive_options *options,
 			    struct err *e)
 {
 	struct receive *r = calloc(1, sizeof(*r));
-	if (r)
-		r->copy = malloc(COPY_BYTES);
-	if (r == NULL || r->copy == NULL) {
-		free(r);
+	if (r == NULL) {
 		no_memory(e);
 		return NULL;
 	}
@@ -157,9 +166,9 @@ void receive_free(struct receive *r)
 		return;
 	known_free(&r->known);
 	for (size_t i = 0; i < r->list.count; i++)
-		part_free(r->list.files[i].part);
+		part_free(r->list.files[i].part, &r->place);
 	roster_free(&r->list);
-	free(r->copy);
+	part_place_close(&r->place);
 	free(r);
 }
 
@@ -236,14 +245,15 @@ static enum err_code hash_kept(struct receive *r, struct roster_file *f, int fd,
 		return e ? e->code : ERR_NOMEM;
 	f->is_old = true;
 	for (;;) {
-		ssize_t n = pread(fd, r->copy, COPY_BYTES, (off_t)p->have);
+		ssize_t n = pread(fd, r->place.copy, PART_COPY_BYTES,
+				  (off_t)p->have);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return err_set(e, ERR_FOLDER, "read %.200s: %m", f->path);
 		if (n == 0)
 			break;
-		part_hash(p, r->copy, (size_t)n);
+		part_hash(p, r->place.copy, (size_t)n);
 		r->bytes_done += (uint64_t)n;
 		enum err_code rc = ask_stop(r, (uint64_t)n, e);
 		if (rc != ERR_OK)
@@ -269,7 +279,7 @@ static enum err_code adopt(struct receive *r, struct roster_file *f, struct err 
 	else if (size)
 		rc = hash_kept(r, f, fd, e);
 	if (known) {
-		part_free(take_ptr(known->part));
+		part_free(take_ptr(known->part), &r->place);
 		known->state = FILE_GONE;
 	}
 	if (rc != ERR_OK || f->state == FILE_DONE || roster_have(f) != f->size)
@@ -282,19 +292,28 @@ static enum err_code adopt(struct receive *r, struct roster_file *f, struct err 
 	return rc == ERR_HASH_FILE && f->size ? ERR_OK : rc;
 }
 
+/* The first run at a content: thousands of names need not be looked for. */
+static bool is_draft_empty(const struct receive *r)
+{
+	struct err ignored;
+	autodir dir = folder_open(r->o.dir_fd, ".", &ignored);
+	return dir && folder_next(dir) == NULL && errno == 0;
+}
+
 enum err_code receive_plan(struct receive *r, uint64_t *bytes_kept,
 			   uint64_t *need, struct err *e)
 {
-	struct stat st;
 	enum err_code rc = receive_check(r, e);
+	if (rc == ERR_OK)
+		rc = part_place_open(&r->place, r->o.dir_fd, e);
 	if (rc != ERR_OK)
 		return rc;
-	if (fstat(r->o.dir_fd, &st) != 0)
-		return err_set(e, ERR_FOLDER, "look at the draft: %m");
-	r->place = (struct part_place){ r->o.dir_fd, st.st_dev };
 	r->cursor = 0;
+	bool is_empty = is_draft_empty(r);
 	for (size_t i = 0; i < r->list.count; i++) {
-		rc = adopt(r, &r->list.files[i], e);
+		/* nothing to take up; but a file of no bytes is made */
+		if (!is_empty || r->list.files[i].size == 0)
+			rc = adopt(r, &r->list.files[i], e);
 		if (rc == ERR_OK)
 			rc = ask_stop(r, FILE_COST, e);
 		if (rc != ERR_OK)
@@ -447,18 +466,15 @@ enum err_code receive_data(struct receive *r, uint64_t index, uint64_t offset,
 	if (offset != p->have)
 		return err_set(e, ERR_NET_LIED, "%.200s: bytes for %" PRIu64
 			       " where %" PRIu64 " are", f->path, offset, p->have);
+	uint64_t before = p->have;
 	enum err_code rc = check_room(r, f, len, e);
-	for (size_t at = 0, n; rc == ERR_OK && at < len; at += n) {
-		/* The slot is net's memory too: what is written and what is
-		 * hashed must be the same bytes, so both are of our copy. */
-		n = len - at < COPY_BYTES ? len - at : COPY_BYTES;
-		memcpy(r->copy, (const char *)bytes + at, n);
-		rc = part_append(p, f->path, r->copy, n, e);
-		if (rc == ERR_OK) {
-			r->bytes_done += n;
-			r->bytes_received += n;
-		}
-	}
+	if (rc != ERR_OK)
+		return rc;
+	/* The slot is net's memory too: what is written and what is hashed must be
+	 * the same bytes, so both are of our copy. */
+	rc = part_append(p, &r->place, f->path, bytes, len, e);
+	r->bytes_done += p->have - before;
+	r->bytes_received += p->have - before;
 	/* Small files are over before a note could be of use. */
 	if (rc == ERR_OK && p->have < f->size)
 		part_write_note(p, r->host);
@@ -483,12 +499,16 @@ static void end_badly(struct receive *r, struct roster_file *f)
 			complete(r, f, &ignored);
 		return;
 	}
-	if (f->part && f->part->fd >= 0)
+	if (f->part && f->part->fd >= 0) {
+		if (part_store(f->part, f->path, &ignored) != ERR_OK) {
+			keep_stored(r, f);
+			return;
+		}
 		part_trim(f->part, f->part->fd, f->path, &ignored);
-	if (f->part)
-		part_close(f->part);
-	if (have == 0)
-		part_free(take_ptr(f->part));
+		part_close(f->part, &r->place);
+	}
+	if (have == 0 && f->part)
+		part_free(take_ptr(f->part), &r->place);
 }
 
 enum err_code receive_end(struct receive *r, uint64_t index, struct err *e)

@@ -183,20 +183,11 @@ static void end_arrival(struct task *t)
 static void age_older(const struct task *t)
 {
 	const struct settings *s = t->request->settings;
-	const struct content *new = &t->report->content;
-	autofree struct cache_item *items = NULL;
-	size_t count = 0;
 	struct err e = { 0 };
 	struct cache *c =
 		cache_open(s->cache_directory, s->cache_size, s->min_free, &e);
-	if (c == NULL || cache_list(c, &items, &count, &e) != ERR_OK)
+	if (c == NULL || cache_age_older(c, &t->report->content, &e) != ERR_OK)
 		lose("that older versions may go", &e);
-	for (size_t i = 0; c && i < count; i++) {
-		const struct content *old = &items[i].content;
-		if (!items[i].is_partial && strcasecmp(old->id, new->id) == 0 &&
-		    old->has_version && old->version < new->version)
-			cache_age(c, old);
-	}
 	cache_close(c);
 }
 

@@ -151,7 +151,7 @@ TEST(task__no_state_folder__the_error_is_the_jobs)
 	stage_close(&s);
 }
 
-TEST(cache_age__room_is_needed__it_leaves_first)
+TEST(cache_age_older__room_is_needed__older_versions_leave_first)
 {
 	struct stage s;
 	struct err e = { 0 };
@@ -163,10 +163,10 @@ TEST(cache_age__room_is_needed__it_leaves_first)
 	stage_publish(&s, "ABC00043.1", "other");
 	stage_publish(&s, "ABC00042.4", "newer");
 	struct cache *c = cache_open(s.settings.cache_directory, 20, 0, &e);
-	assert_ok(content_parse("ABC00042.3", &content, &e));
-	cache_age(c, &content);
+	assert_ok(content_parse("abc00042.4", &content, &e));
+	assert_ok(cache_age_older(c, &content, &e));
 	assert_ok(content_parse("ABC00099.1", &content, &e));
-	cache_age(c, &content); /* not there: no harm */
+	assert_ok(cache_age_older(c, &content, &e)); /* none there: no harm */
 	assert_ok(content_parse("ABC00050.1", &content, &e));
 	assert_ok(cache_begin(c, &content, &draft, &e));
 	assert_ok(cache_reserve(c, "ABC00050.1", 10, &evicted, &e));
