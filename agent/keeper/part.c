@@ -19,6 +19,7 @@
 #define FILE_MODE 0644
 #define LARGE_BYTES (1u << 20) /* files above it get their disk blocks at once */
 #define FLUSH_BYTES (8u << 20)
+#define GAP_UNIT (64u << 10) /* no page is larger */
 #define ALIGN 4096u /* of O_DIRECT: no disk here has larger sectors */
 #define TRIES 3 /* folders missing, then something in the way */
 
@@ -86,6 +87,7 @@ void part_free(struct part *p, struct part_place *place)
 	part_close(p, place);
 	digest_free(p->sha256);
 	digest_free(p->sha1);
+	free(p->split);
 	free(p);
 }
 
@@ -125,6 +127,19 @@ static enum err_code clear_way(const struct part_place *place, const char *path,
 	return folder_remove(place->dir_fd, path, e);
 }
 
+/*
+ * What came in several streams, to a process that was killed, has gaps: only the
+ * bytes before the first count, and not those of the last page or so, which may be
+ * written in part. Where a file system knows no holes, the hash will tell.
+ */
+static uint64_t size_without_gap(int fd, uint64_t size)
+{
+	off_t hole = lseek(fd, 0, SEEK_HOLE);
+	if (hole < 0 || (uint64_t)hole >= size)
+		return size;
+	return hole ? ((uint64_t)hole - 1) / GAP_UNIT * GAP_UNIT : 0;
+}
+
 enum err_code part_find(const struct part_place *place, const char *path, int *fd,
 			uint64_t *size_bytes, struct err *e)
 {
@@ -142,7 +157,7 @@ enum err_code part_find(const struct part_place *place, const char *path, int *f
 		return clear_way(place, path, e);
 	if ((st.st_mode & 07777) != FILE_MODE && fchmod(found, FILE_MODE) != 0)
 		return err_set(e, ERR_FOLDER, "set the mode of %.200s: %m", path);
-	*size_bytes = (uint64_t)st.st_size;
+	*size_bytes = size_without_gap(found, (uint64_t)st.st_size);
 	*fd = take_fd(&found);
 	return ERR_OK;
 }
@@ -325,6 +340,73 @@ enum err_code part_append(struct part *p, struct part_place *place, const char *
 	if (rc == ERR_OK && !place->is_memory)
 		begin_sync(p);
 	return rc;
+}
+
+/* --- several streams ------------------------------------------------------ */
+
+static enum err_code write_ahead(struct part *p, struct part_place *place,
+				 const char *path, uint64_t at, const char *bytes,
+				 size_t len, struct err *e)
+{
+	enum err_code rc = ERR_OK;
+	set_direct(p, false);
+	for (size_t n; rc == ERR_OK && len; at += n, bytes += n, len -= n) {
+		n = len < PART_COPY_BYTES ? len : PART_COPY_BYTES;
+		memcpy(place->copy, bytes, n);
+		rc = fs_write_at(p->fd, place->copy, n, at, path, e);
+		sync_file_range(p->fd, (off_t)at, (off_t)n, SYNC_FILE_RANGE_WRITE);
+	}
+	return rc;
+}
+
+/* The bytes before `until` are in the file now: hash them, in their order. */
+static enum err_code catch_up(struct part *p, struct part_place *place,
+			      const char *path, uint64_t until, struct err *e)
+{
+	uint64_t from = p->have;
+	enum err_code rc = part_store(p, path, e);
+	set_direct(p, false); /* what came ahead is in the page cache */
+	while (rc == ERR_OK && p->have < until) {
+		uint64_t left = until - p->have;
+		size_t n = left < PART_COPY_BYTES ? (size_t)left : PART_COPY_BYTES;
+		ssize_t got = pread(p->fd, place->copy, n, (off_t)p->have);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return err_set(e, ERR_FOLDER, "read %.200s: %s", path,
+				       got < 0 ? strerror(errno) :
+						 "somebody cut it off");
+		part_hash(p, place->copy, (size_t)got);
+	}
+	p->stored = p->have;
+	p->split->ahead -= p->have - from;
+	posix_fadvise(p->fd, (off_t)from, (off_t)(p->have - from),
+		      POSIX_FADV_DONTNEED);
+	return rc;
+}
+
+enum err_code part_put(struct part *p, struct part_place *place, const char *path,
+		       struct stream *stream, const void *bytes, size_t len,
+		       struct err *e)
+{
+	bool is_next = stream->next == p->have;
+	enum err_code rc =
+		is_next ? part_append(p, place, path, bytes, len, e) :
+			  write_ahead(p, place, path, stream->next, bytes, len, e);
+	if (rc != ERR_OK)
+		return rc;
+	stream->next += len;
+	if (!is_next)
+		p->split->ahead += len;
+	uint64_t reach = split_reach(p->split, p->have);
+	return reach > p->have ? catch_up(p, place, path, reach, e) : ERR_OK;
+}
+
+uint64_t part_unsplit(struct part *p)
+{
+	uint64_t lost = p->split ? p->split->ahead : 0;
+	free(take_ptr(p->split));
+	return lost;
 }
 
 enum err_code part_restart(struct part *p, const char *path, struct err *e)

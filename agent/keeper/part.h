@@ -1,6 +1,7 @@
 #ifndef AGENT_KEEPER_PART_H
 #define AGENT_KEEPER_PART_H
 
+#include "agent/keeper/split.h"
 #include "common/digest.h"
 #include "common/err.h"
 
@@ -24,6 +25,7 @@ struct part {
 	uint64_t flushed;          /* of them, on their way to the disk */
 	char *block;               /* of the place, while a large file is open; NULL =
 				    * what comes is written at once */
+	struct split *split;       /* owned; NULL = the bytes come in one stream */
 	bool is_direct;            /* the file is open with O_DIRECT */
 	bool may_direct;           /* the file system has not refused that */
 	struct digest *sha256;     /* of them; owned */
@@ -57,7 +59,8 @@ void part_free(struct part *p, struct part_place *place);
 
 /*
  * Open what the draft holds under `path` from before. *fd is -1 where that is
- * nothing, or was nothing of ours and is removed now.
+ * nothing, or was nothing of ours and is removed now. size_bytes: up to the first
+ * gap; the file may be longer.
  */
 enum err_code part_find(const struct part_place *place, const char *path, int *fd,
 			uint64_t *size_bytes, struct err *e);
@@ -84,6 +87,17 @@ enum err_code part_trim(const struct part *p, int fd, const char *path,
  */
 enum err_code part_append(struct part *p, struct part_place *place, const char *path,
 			  const void *bytes, size_t len, struct err *e);
+/*
+ * Bytes of one of several streams: those that come next as part_append() does,
+ * others are written where they belong, to be hashed from the file when those
+ * before them are there.
+ */
+enum err_code part_put(struct part *p, struct part_place *place, const char *path,
+		       struct stream *stream, const void *bytes, size_t len,
+		       struct err *e);
+/* Several streams are no more; what came ahead of its turn is lost. Returns how
+ * many bytes that were. */
+uint64_t part_unsplit(struct part *p);
 /* Write what is still in the block. Where it fails, only `stored` bytes are kept. */
 enum err_code part_store(struct part *p, const char *path, struct err *e);
 /* Hash bytes that are in the file already. */

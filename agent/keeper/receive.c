@@ -31,6 +31,10 @@ struct receive {
 	uint64_t since_stop, unsynced; /* bytes */
 	struct part_place place;
 	bool is_planned;
+	struct spread spread;        /* large files in several streams */
+	uint64_t margin;             /* of the last receive_next_part() */
+	struct receive_trim trim;
+	bool has_trim;               /* to be told */
 };
 
 static enum err_code no_memory(struct err *e)
@@ -54,6 +58,8 @@ static void forget(struct receive *r, struct roster_file *f)
 {
 	struct err ignored;
 	r->bytes_done -= roster_have(f);
+	if (f->part)
+		r->bytes_done -= part_unsplit(f->part);
 	if (f->state == FILE_DONE)
 		r->done--;
 	part_free(take_ptr(f->part), &r->place);
@@ -184,7 +190,8 @@ enum err_code receive_begin(struct receive *r, const char *source_host,
 	r->host[strcspn(r->host, "\n")] = '\0'; /* the note's separator */
 	r->cursor = r->done = 0;
 	r->bytes_done = r->bytes_resumed = 0;
-	r->is_planned = false;
+	r->is_planned = r->has_trim = false;
+	r->spread = (struct spread){ 0 };
 	return ERR_OK;
 }
 
@@ -238,15 +245,16 @@ static void take_known(struct receive *r, struct roster_file *f,
 }
 
 static enum err_code hash_kept(struct receive *r, struct roster_file *f, int fd,
-			       struct err *e)
+			       uint64_t size, struct err *e)
 {
 	struct part *p = f->part = part_new(roster_says_sha1(f), e);
 	if (p == NULL)
 		return e ? e->code : ERR_NOMEM;
 	f->is_old = true;
-	for (;;) {
-		ssize_t n = pread(fd, r->place.copy, PART_COPY_BYTES,
-				  (off_t)p->have);
+	while (p->have < size) {
+		uint64_t left = size - p->have;
+		size_t most = left < PART_COPY_BYTES ? (size_t)left : PART_COPY_BYTES;
+		ssize_t n = pread(fd, r->place.copy, most, (off_t)p->have);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -277,7 +285,7 @@ static enum err_code adopt(struct receive *r, struct roster_file *f, struct err 
 	else if (size && known && known_is_usable(known, f, size))
 		take_known(r, f, known, fd);
 	else if (size)
-		rc = hash_kept(r, f, fd, e);
+		rc = hash_kept(r, f, fd, size, e);
 	if (known) {
 		part_free(take_ptr(known->part), &r->place);
 		known->state = FILE_GONE;
@@ -340,8 +348,10 @@ bool receive_next(struct receive *r, struct receive_ask *out)
 		if (f->state != FILE_IDLE)
 			continue;
 		f->state = FILE_ASKED;
+		f->asked = roster_have(f);
 		*out = (struct receive_ask){ .index = f->index,
-					     .offset = roster_have(f),
+					     .offset = f->asked,
+					     .end = RECEIVE_UNKNOWN,
 					     .size = f->size,
 					     .path = f->path };
 		if (f->part && f->part->have)
@@ -349,6 +359,32 @@ bool receive_next(struct receive *r, struct receive_ask *out)
 		return true;
 	}
 	return false;
+}
+
+bool receive_next_part(struct receive *r, const struct spread_case *c,
+		       struct receive_ask *out)
+{
+	struct roster_file *f;
+	const struct stream *part =
+		r->is_planned ? spread_next(&r->spread, &r->list, c, &f) : NULL;
+	if (part == NULL)
+		return false;
+	r->margin = c->margin;
+	*out = (struct receive_ask){ .index = f->index,
+				     .offset = part->asked,
+				     .end = part->end,
+				     .size = f->size,
+				     .path = f->path };
+	memcpy(out->etag, f->part->etag, sizeof(out->etag));
+	return true;
+}
+
+bool receive_next_trim(struct receive *r, struct receive_trim *out)
+{
+	bool has_trim = r->has_trim;
+	*out = r->trim;
+	r->has_trim = false;
+	return has_trim;
 }
 
 static struct roster_file *look(struct receive *r, uint64_t index,
@@ -403,13 +439,52 @@ static enum err_code take_etag(struct roster_file *f, uint64_t offset,
 	return ERR_OK;
 }
 
-enum err_code receive_head(struct receive *r, uint64_t index, uint64_t offset,
-			   uint64_t total, const char *etag, struct err *e)
+/* Is the FETCH that net speaks of a part of a file that comes in several? */
+static struct stream *find_stream(struct receive *r, uint64_t index, uint64_t asked)
 {
-	struct roster_file *f = look(r, index, FILE_ASKED, e);
+	struct roster_file *f = r->is_planned ? roster_find(&r->list, index) : NULL;
+	return f && f->state == FILE_COMING && f->part->split ?
+		       split_find(f->part->split, asked) : NULL;
+}
+
+/* Another part of a file begins. */
+static enum err_code part_head(struct receive *r, struct stream *s,
+			       const struct receive_begun *h, struct err *e)
+{
+	struct roster_file *f = roster_find(&r->list, h->index);
+	if (s->state != STREAM_ASKED || h->offset != h->asked)
+		return err_set(e, ERR_NET_LIED, "%.200s: the part from %" PRIu64
+			       " is not at that step", f->path, h->asked);
+	if (h->total != f->size)
+		return err_set(e, ERR_LENGTH, "%.200s: the server has %" PRIu64
+			       " bytes of it, not %" PRIu64, f->path, h->total, f->size);
+	enum err_code rc = take_etag(f, h->offset, h->etag, e);
+	if (rc != ERR_OK) {
+		forget(r, f);
+		return rc;
+	}
+	s->state = STREAM_COMING;
+	if (f->part->split->is_agreed)
+		return ERR_OK;
+	split_agreed(f->part->split, r->margin, s, &r->trim.asked, &r->trim.end);
+	r->trim.index = h->index;
+	r->has_trim = true;
+	return ERR_OK;
+}
+
+enum err_code receive_head(struct receive *r, const struct receive_begun *h,
+			   struct err *e)
+{
+	struct stream *s = find_stream(r, h->index, h->asked);
+	if (s)
+		return part_head(r, s, h, e);
+	struct roster_file *f = look(r, h->index, FILE_ASKED, e);
 	if (f == NULL)
 		return ERR_NET_LIED;
-	uint64_t have = roster_have(f);
+	uint64_t have = roster_have(f), offset = h->offset, total = h->total;
+	if (h->asked != f->asked)
+		return err_set(e, ERR_NET_LIED, "%.200s: nothing was asked for at %"
+			       PRIu64, f->path, h->asked);
 	if (offset && offset != have)
 		return err_set(e, ERR_NET_LIED, "%.200s: asked for it from %" PRIu64
 			       ", it comes from %" PRIu64, f->path, have, offset);
@@ -426,12 +501,18 @@ enum err_code receive_head(struct receive *r, uint64_t index, uint64_t offset,
 	if (rc == ERR_OK && offset < have)
 		rc = start_over(r, f, e);
 	if (rc == ERR_OK)
-		rc = take_etag(f, offset, etag, e);
+		rc = take_etag(f, offset, h->etag, e);
 	if (rc == ERR_OK)
 		f->state = FILE_COMING;
 	if (rc == ERR_CHANGED)
 		forget(r, f);
 	return rc;
+}
+
+/* In the draft, hashed or not. */
+static uint64_t bytes_of(const struct part *p)
+{
+	return p->have + (p->split ? p->split->ahead : 0);
 }
 
 /* May `len` bytes more come? */
@@ -463,18 +544,24 @@ enum err_code receive_data(struct receive *r, uint64_t index, uint64_t offset,
 	if (f == NULL)
 		return ERR_NET_LIED;
 	struct part *p = f->part;
-	if (offset != p->have)
-		return err_set(e, ERR_NET_LIED, "%.200s: bytes for %" PRIu64
-			       " where %" PRIu64 " are", f->path, offset, p->have);
-	uint64_t before = p->have;
+	struct stream *s = p->split ? split_at(p->split, offset) : NULL;
+	if (s ? len > s->end - s->next : offset != p->have || p->split)
+		return err_set(e, ERR_NET_LIED, "%.200s: %zu bytes for %" PRIu64
+			       " where %" PRIu64 " are", f->path, len, offset, p->have);
+	if (s && s->state == STREAM_UNWANTED) {
+		s->next += len;
+		return ERR_OK;
+	}
 	enum err_code rc = check_room(r, f, len, e);
 	if (rc != ERR_OK)
 		return rc;
+	uint64_t before = bytes_of(p);
 	/* The slot is net's memory too: what is written and what is hashed must be
 	 * the same bytes, so both are of our copy. */
-	rc = part_append(p, &r->place, f->path, bytes, len, e);
-	r->bytes_done += p->have - before;
-	r->bytes_received += p->have - before;
+	rc = s ? part_put(p, &r->place, f->path, s, bytes, len, e) :
+		 part_append(p, &r->place, f->path, bytes, len, e);
+	r->bytes_done += bytes_of(p) - before;
+	r->bytes_received += bytes_of(p) - before;
 	/* Small files are over before a note could be of use. */
 	if (rc == ERR_OK && p->have < f->size)
 		part_write_note(p, r->host);
@@ -491,6 +578,8 @@ static bool is_pending(const struct roster_file *f)
 static void end_badly(struct receive *r, struct roster_file *f)
 {
 	struct err ignored;
+	if (f->part)
+		r->bytes_done -= part_unsplit(f->part);
 	uint64_t have = roster_have(f);
 	make_idle(r, f);
 	/* The last byte came, the end did not: nothing is left to ask for. */
@@ -511,12 +600,40 @@ static void end_badly(struct receive *r, struct roster_file *f)
 		part_free(take_ptr(f->part), &r->place);
 }
 
-enum err_code receive_end(struct receive *r, uint64_t index, struct err *e)
+/* One part of several ended. The file is whole when all of it is hashed. */
+static enum err_code part_end(struct receive *r, struct stream *s, uint64_t index,
+			      struct err *e)
 {
+	struct roster_file *f = roster_find(&r->list, index);
+	struct split *split = f->part->split;
+	if (s->state == STREAM_ASKED ||
+	    (s->state == STREAM_COMING && s->next != s->end)) {
+		err_set(e, ERR_LENGTH, "%.200s: a part ended at %" PRIu64 " instead of %"
+			PRIu64, f->path, s->next, s->end);
+		end_badly(r, f);
+		return e->code;
+	}
+	split_ended(split, s);
+	split_reach(split, f->part->have);
+	if (f->part->have < f->size)
+		return ERR_OK;
+	part_unsplit(f->part);
+	return complete(r, f, e);
+}
+
+enum err_code receive_end(struct receive *r, uint64_t index, uint64_t asked,
+			  struct err *e)
+{
+	struct stream *s = find_stream(r, index, asked);
+	if (s)
+		return part_end(r, s, index, e);
 	struct roster_file *f = r->is_planned ? roster_find(&r->list, index) : NULL;
 	/* No head, but bytes from before: the server said that they are all
 	 * (416 at the full size). */
 	bool is_all = f && f->state == FILE_ASKED && roster_have(f) > 0;
+	if (f && (asked != f->asked || (f->part && f->part->split)))
+		return err_set(e, ERR_NET_LIED, "%.200s: nothing comes from %" PRIu64,
+			       f->path, asked);
 	if (!is_all && (f = look(r, index, FILE_COMING, e)) == NULL)
 		return ERR_NET_LIED;
 	uint64_t have = roster_have(f);
@@ -538,11 +655,20 @@ enum err_code receive_end(struct receive *r, uint64_t index, struct err *e)
 	return complete(r, f, e);
 }
 
-void receive_fail(struct receive *r, uint64_t index)
+bool receive_fail(struct receive *r, uint64_t index, uint64_t asked)
 {
 	struct roster_file *f = roster_find(&r->list, index);
+	struct stream *s = find_stream(r, index, asked);
+	if (s) {
+		struct split *split = f->part->split;
+		r->spread.is_refused |= !split->is_agreed;
+		spread_failed(&r->spread);
+		if (split_failed(split, s))
+			return true;
+	}
 	if (f && is_pending(f))
 		end_badly(r, f);
+	return false;
 }
 
 void receive_fail_all(struct receive *r)

@@ -1,6 +1,7 @@
 #ifndef AGENT_KEEPER_RECEIVE_H
 #define AGENT_KEEPER_RECEIVE_H
 
+#include "agent/keeper/spread.h"
 #include "common/err.h"
 #include "common/listing.h"
 
@@ -65,16 +66,34 @@ enum err_code receive_check(struct receive *r, struct err *e);
  * The file counts as asked from now on. */
 struct receive_ask {
 	uint64_t index, offset, size;
+	uint64_t end; /* of the part that is asked for; UNKNOWN = all the rest */
 	char etag[257]; /* validator of the kept bytes at this host; "" = none */
 	const char *path;
 };
 bool receive_next(struct receive *r, struct receive_ask *out);
 
-/* The answer begins. offset: as asked, or 0 (start over: kept bytes go, once a
+/*
+ * When that has nothing more: another part of a large file that is coming, to come
+ * beside it (keeper/spread says when). False: nothing now.
+ */
+bool receive_next_part(struct receive *r, const struct spread_case *c,
+		       struct receive_ask *out);
+/* Has an answer been found out to be longer than what is needed of it? Then the
+ * FETCH of index and asked is to end before `end`. Told once. */
+struct receive_trim {
+	uint64_t index, asked, end;
+};
+bool receive_next_trim(struct receive *r, struct receive_trim *out);
+
+/* The answer to the FETCH at `asked` begins. offset: as asked, or 0 (start over: kept bytes go, once a
  * source for each file; again is ERR_HTTP). Anything else is ERR_NET_LIED. total RECEIVE_UNKNOWN
  * is fine. A total that is not the listed size: ERR_LENGTH. */
-enum err_code receive_head(struct receive *r, uint64_t index, uint64_t offset,
-			   uint64_t total, const char *etag, struct err *e);
+struct receive_begun {
+	uint64_t index, asked, offset, total;
+	const char *etag;
+};
+enum err_code receive_head(struct receive *r, const struct receive_begun *head,
+			   struct err *e);
 
 /* Bytes, which must follow the ones before: else ERR_NET_LIED; beyond the size
  * or most_bytes: ERR_LENGTH, ERR_SPACE_CACHE. They are copied before anything
@@ -89,9 +108,11 @@ enum err_code receive_data(struct receive *r, uint64_t index, uint64_t offset,
  * receive_listing returns. Without a head, but with kept bytes: the server said
  * that they are all (416).
  */
-enum err_code receive_end(struct receive *r, uint64_t index, struct err *e);
-/* It ended badly: the bytes stay for resume, the file may be asked again. */
-void receive_fail(struct receive *r, uint64_t index);
+enum err_code receive_end(struct receive *r, uint64_t index, uint64_t asked,
+			  struct err *e);
+/* It ended badly: the bytes stay for resume, the file may be asked again. True: it
+ * was one of several parts, the others go on, and no harm is done. */
+bool receive_fail(struct receive *r, uint64_t index, uint64_t asked);
 /* The same for every file that was asked and has not ended. */
 void receive_fail_all(struct receive *r);
 /* It ended because the server has another version now: the kept bytes go. */

@@ -28,6 +28,7 @@ enum roster_state {
 struct roster_file {
 	char *path;                   /* owned */
 	uint64_t size;                /* bytes, or ROSTER_UNKNOWN */
+	uint64_t asked;               /* offset of the last FETCH for all the rest */
 	struct part *part;            /* owned by receive; NULL = no byte of it,
 				       * or complete */
 	uint32_t index;               /* the source's */

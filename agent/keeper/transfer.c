@@ -62,23 +62,43 @@ enum err_code transfer_list(struct transfer *t, struct err *e)
 
 /* --- the files -------------------------------------------------------------------- */
 
+static enum err_code ask_for(struct transfer *t, const struct receive_ask *ask,
+			     unsigned *pending, struct err *e)
+{
+	struct wire_fetch m = { .index = ask->index,
+				.offset = ask->offset,
+				.end = ask->end,
+				.size = ask->size,
+				.etag = span_of(ask->etag) };
+	(*pending)++;
+	return worker_send(t->worker, WIRE_FETCH, &m, e);
+}
+
+/* Whole files first; parts of those that are coming where connections are left. */
 static enum err_code ask_next(struct transfer *t, unsigned *pending,
-			      struct err *e)
+			      int64_t now_ms, struct err *e)
 {
 	struct receive_ask ask;
-	while (*pending < worker_connections(t->worker) * ASKED_AHEAD &&
-	       receive_next(t->receive, &ask)) {
-		struct wire_fetch m = { .index = ask.index,
-					.offset = ask.offset,
-					.end = WIRE_UNKNOWN,
-					.size = ask.size,
-					.etag = span_of(ask.etag) };
-		enum err_code rc = worker_send(t->worker, WIRE_FETCH, &m, e);
-		if (rc != ERR_OK)
-			return rc;
-		(*pending)++;
+	struct receive_trim trim;
+	enum err_code rc = ERR_OK;
+	unsigned connections = worker_connections(t->worker);
+	const struct spread_case c = { .now_ms = now_ms,
+				       .connections = connections,
+				       .margin = worker_ring_bytes(t->worker),
+				       .is_cloud = t->kind == WIRE_SOURCE_CLOUD };
+	if (receive_next_trim(t->receive, &trim)) {
+		struct wire_trim m = { .index = trim.index,
+				       .asked = trim.asked,
+				       .end = trim.end };
+		rc = worker_send(t->worker, WIRE_TRIM, &m, e);
 	}
-	return ERR_OK;
+	while (rc == ERR_OK && *pending < connections * ASKED_AHEAD &&
+	       receive_next(t->receive, &ask))
+		rc = ask_for(t, &ask, pending, e);
+	while (rc == ERR_OK && *pending < connections &&
+	       receive_next_part(t->receive, &c, &ask))
+		rc = ask_for(t, &ask, pending, e);
+	return rc;
 }
 
 static enum err_code take_data(struct transfer *t, const struct wire_data *m,
@@ -100,8 +120,13 @@ static enum err_code take_head(struct transfer *t, const struct wire_head *m,
 			       struct err *e)
 {
 	char etag[WIRE_NAME + 1];
+	const struct receive_begun begun = { .index = m->index,
+					     .asked = m->asked,
+					     .offset = m->offset,
+					     .total = m->total,
+					     .etag = etag };
 	snprintf(etag, sizeof(etag), "%.*s", SPAN_ARG(m->etag));
-	return receive_head(t->receive, m->index, m->offset, m->total, etag, e);
+	return receive_head(t->receive, &begun, e);
 }
 
 static enum err_code take_fetched(struct transfer *t, const struct wire_fetched *m,
@@ -109,12 +134,12 @@ static enum err_code take_fetched(struct transfer *t, const struct wire_fetched 
 {
 	if (m->code == ERR_OK) {
 		t->form = (enum wire_form)m->form;
-		return receive_end(t->receive, m->index, e);
+		return receive_end(t->receive, m->index, m->asked, e);
 	}
 	if (m->code == ERR_CHANGED)
 		receive_drop(t->receive, m->index);
-	else
-		receive_fail(t->receive, m->index);
+	else if (receive_fail(t->receive, m->index, m->asked))
+		return ERR_OK;
 	err_set(e, (enum err_code)m->code, "%.*s", SPAN_ARG(m->text));
 	e->retry_after_s = (unsigned)m->retry_after_s;
 	return e->code;
@@ -149,11 +174,14 @@ enum err_code transfer_run(struct transfer *t, struct err *e)
 	int64_t tick_ms = 0;
 	const struct wire_msg *m;
 	for (;;) {
-		if (ask_next(t, &pending, e) != ERR_OK)
+		int64_t now = clock_now_ms();
+		if (ask_next(t, &pending, now, e) != ERR_OK)
 			return stop_run(t, e);
+		if (pending == 0 && !receive_is_complete(t->receive))
+			return err_set(e, ERR_INTERNAL, "%s: files are left that "
+				       "nothing was asked for", t->host);
 		if (pending == 0)
 			return ERR_OK;
-		int64_t now = clock_now_ms();
 		if (now >= tick_ms) {
 			if (t->on_tick)
 				t->on_tick(t->arg);

@@ -478,6 +478,11 @@ uint64_t worker_slot_bytes(const struct worker *w)
 	return SLOT_BYTES;
 }
 
+uint64_t worker_ring_bytes(const struct worker *w)
+{
+	return (uint64_t)w->slots * SLOT_BYTES;
+}
+
 unsigned worker_connections(const struct worker *w)
 {
 	return w->connections;

@@ -71,5 +71,7 @@ enum err_code worker_sleep(int64_t delay_ms, struct err *e);
 const char *worker_slot(const struct worker *w, uint64_t slot);
 uint64_t worker_slot_bytes(const struct worker *w);
 unsigned worker_connections(const struct worker *w);
+/* Bytes that the ring holds: so much may have come that we do not know of. */
+uint64_t worker_ring_bytes(const struct worker *w);
 
 #endif

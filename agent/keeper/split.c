@@ -1,0 +1,166 @@
+#include "agent/keeper/split.h"
+
+#include <stddef.h>
+
+#define PART_LEAST (4ull << 20)
+#define PART_MOST (32ull << 20)
+#define FAILURES_MAX 16
+
+static bool is_active(const struct stream *stream)
+{
+	return stream->state == STREAM_ASKED || stream->state == STREAM_COMING ||
+	       stream->state == STREAM_UNWANTED;
+}
+
+static struct stream *add(struct split *s, uint64_t begin, uint64_t end)
+{
+	struct stream *new = &s->streams[s->count++];
+	*new = (struct stream){ .asked = begin, .next = begin, .end = end };
+	return new;
+}
+
+static void drop(struct split *s, struct stream *stream)
+{
+	*stream = s->streams[--s->count];
+}
+
+void split_begin(struct split *s, uint64_t asked, uint64_t have, uint64_t size)
+{
+	*s = (struct split){ .size = size, .frontier = size };
+	struct stream *first = add(s, asked, size);
+	first->next = have;
+	first->state = STREAM_COMING;
+}
+
+static uint64_t round_up(uint64_t n)
+{
+	return (n + SPLIT_STEP - 1) / SPLIT_STEP * SPLIT_STEP;
+}
+
+/* Guided self-scheduling: a share of what is left, so that no stream is the last
+ * one for long. */
+static uint64_t part_size(uint64_t left, unsigned connections)
+{
+	uint64_t part = round_up(left / connections);
+	part = part < PART_LEAST ? PART_LEAST : part > PART_MOST ? PART_MOST : part;
+	/* nor a remainder that is not worth a request */
+	return left < part + PART_LEAST ? left : part;
+}
+
+static const struct stream *ask(struct stream *stream)
+{
+	stream->state = STREAM_ASKED;
+	return stream;
+}
+
+/* The first stream alone is there: how far is far enough not to meet it? */
+static const struct stream *ask_second(struct split *s, const struct split_case *c)
+{
+	uint64_t begin = round_up(s->streams[0].next + c->margin + PART_MOST / 2);
+	if (begin >= s->size || s->size - begin < PART_LEAST)
+		return NULL;
+	s->frontier = begin + part_size(s->size - begin, c->connections);
+	return ask(add(s, begin, s->frontier));
+}
+
+const struct stream *split_next(struct split *s, const struct split_case *c)
+{
+	unsigned active = 0;
+	for (unsigned i = 0; i < s->count; i++)
+		active += is_active(&s->streams[i]);
+	if (active >= c->connections)
+		return NULL;
+	for (unsigned i = 0; i < s->count; i++)
+		if (s->streams[i].state == STREAM_IDLE)
+			return ask(&s->streams[i]);
+	if (!s->is_agreed)
+		return s->count == 1 ? ask_second(s, c) : NULL;
+	/* split_failed() may need a place more for each that is active */
+	if (s->frontier >= s->size || s->count + active + 2 > SPLIT_MAX)
+		return NULL;
+	uint64_t begin = s->frontier;
+	s->frontier += part_size(s->size - begin, c->connections);
+	return ask(add(s, begin, s->frontier));
+}
+
+struct stream *split_find(struct split *s, uint64_t asked)
+{
+	for (unsigned i = 0; i < s->count; i++)
+		if (s->streams[i].asked == asked && is_active(&s->streams[i]))
+			return &s->streams[i];
+	return NULL;
+}
+
+struct stream *split_at(struct split *s, uint64_t offset)
+{
+	for (unsigned i = 0; i < s->count; i++)
+		if (s->streams[i].next == offset &&
+		    (s->streams[i].state == STREAM_COMING ||
+		     s->streams[i].state == STREAM_UNWANTED))
+			return &s->streams[i];
+	return NULL;
+}
+
+bool split_agreed(struct split *s, uint64_t margin, struct stream *second,
+		  uint64_t *name, uint64_t *end)
+{
+	struct stream *first = &s->streams[0];
+	*end = second->asked;
+	if (first->next + margin >= second->asked) {
+		s->frontier = s->size;
+		second->state = STREAM_UNWANTED;
+		*name = second->asked;
+		return false;
+	}
+	first->end = second->asked;
+	s->is_agreed = true;
+	*name = first->asked;
+	return true;
+}
+
+void split_ended(struct split *s, struct stream *stream)
+{
+	if (stream->state == STREAM_UNWANTED)
+		drop(s, stream);
+	else
+		stream->state = STREAM_DONE;
+}
+
+bool split_failed(struct split *s, struct stream *stream)
+{
+	if (!s->is_agreed) {
+		bool is_first = stream == &s->streams[0];
+		if (!is_first) {
+			drop(s, stream);
+			s->frontier = s->size;
+		}
+		return !is_first;
+	}
+	if (++s->failures > FAILURES_MAX)
+		return false;
+	if (stream->next > stream->asked) {
+		add(s, stream->next, stream->end);
+		stream->end = stream->next;
+		stream->state = STREAM_DONE;
+	} else {
+		stream->state = STREAM_IDLE;
+	}
+	return true;
+}
+
+uint64_t split_reach(struct split *s, uint64_t have)
+{
+	for (unsigned i = 0; i < s->count;) {
+		struct stream *t = &s->streams[i];
+		if (t->asked > have || t->next <= have) {
+			i++;
+			continue;
+		}
+		have = t->next;
+		i = 0; /* another may go on from there */
+	}
+	for (unsigned i = s->count; i-- > 0;)
+		if (s->streams[i].state == STREAM_DONE && s->streams[i].end <= have)
+			drop(s, &s->streams[i]);
+	return have;
+}

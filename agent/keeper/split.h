@@ -1,0 +1,88 @@
+#ifndef AGENT_KEEPER_SPLIT_H
+#define AGENT_KEEPER_SPLIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * One large file that comes in several streams at once, each with a part of its
+ * own: a window that slides over the file, so that the bytes can be hashed in
+ * their order soon after they came. Only the arithmetic; no file, no message, no
+ * clock.
+ *
+ * It begins with the one stream that asks for the whole file. A second one asks
+ * for a part further on: only when the server has agreed to give just that part
+ * (split_agreed) the first is told to end where the second begins, and others
+ * follow. So a server that knows no ranges costs one request, nothing else.
+ */
+#define SPLIT_MAX 128
+#define SPLIT_STEP (1u << 20)  /* bytes; parts begin at multiples of it */
+
+enum stream_state {
+	STREAM_IDLE,   /* to be asked for, again */
+	STREAM_ASKED,  /* waits for the head */
+	STREAM_COMING, /* waits for bytes, or the end */
+	STREAM_DONE,   /* all there; not yet hashed */
+	STREAM_UNWANTED, /* waits for the end; what comes is of no use */
+};
+
+struct stream {
+	uint64_t asked; /* where it begins; its name towards net */
+	uint64_t next;  /* byte that comes next */
+	uint64_t end;   /* exclusive */
+	enum stream_state state;
+};
+
+struct split {
+	struct stream streams[SPLIT_MAX]; /* any order */
+	unsigned count;
+	uint64_t size;     /* of the file */
+	uint64_t frontier; /* nobody was asked for what lies behind it */
+	uint64_t ahead;    /* bytes that came and are not hashed yet */
+	unsigned failures; /* streams that were asked for again */
+	bool is_agreed;    /* the server gives parts */
+};
+
+/* What is decided by. */
+struct split_case {
+	unsigned connections; /* 1..64: streams at once, at most */
+	uint64_t margin;      /* bytes that may be under way beyond those we know of */
+};
+
+/* The first stream, asked for at `asked`, has brought the bytes before `have`. */
+void split_begin(struct split *s, uint64_t asked, uint64_t have, uint64_t size);
+
+/*
+ * The next part to ask for: *out is taken down as STREAM_ASKED, valid until the
+ * next call. NULL: nothing now. The parts get smaller to the end of the file, so
+ * that all streams end together.
+ */
+const struct stream *split_next(struct split *s, const struct split_case *c);
+
+/* The stream of that name; NULL where there is none that has not ended. */
+struct stream *split_find(struct split *s, uint64_t asked);
+/* The one whose next byte is that of `offset`, of those that bytes come of; or
+ * NULL. */
+struct stream *split_at(struct split *s, uint64_t offset);
+
+/*
+ * The second stream begins. True: the first ends at its begin from now on; net
+ * must be told. False: the first is too near by now; the second is unwanted, which
+ * net must be told, too. In both cases *name is the stream that ends before *end.
+ */
+bool split_agreed(struct split *s, uint64_t margin, struct stream *second,
+		  uint64_t *name, uint64_t *end);
+
+/* It has ended well, wherever that was to be. */
+void split_ended(struct split *s, struct stream *stream);
+
+/* It ended early. What came of it stays, the rest will be asked for again; false
+ * where that was so often enough, or for the first stream before parts were agreed
+ * on. The second before that: it is forgotten. */
+bool split_failed(struct split *s, struct stream *stream);
+
+/* How far bytes are in the file without a gap, from `have` on. What lies before
+ * `have` is forgotten. */
+uint64_t split_reach(struct split *s, uint64_t have);
+
+#endif

@@ -1,0 +1,39 @@
+#ifndef AGENT_KEEPER_SPREAD_H
+#define AGENT_KEEPER_SPREAD_H
+
+#include "agent/keeper/roster.h"
+#include "agent/keeper/split.h"
+
+/*
+ * When is a large file to come in several streams? A fast link is filled by one,
+ * and a second would only be unfair to others. Storage in the cloud limits each
+ * connection, so there it is several at once; on-premises only where one is slow,
+ * and more of them as long as they help.
+ */
+struct spread {
+	struct roster_file *file; /* borrowed; the one looked at, NULL = none */
+	int64_t looked_ms;        /* when files were last compared */
+	int64_t since_ms;         /* when counting began */
+	uint64_t since_bytes;     /* of the file, then */
+	double rate;              /* bytes a ms, with the streams of before */
+	unsigned allowed;         /* streams */
+	bool is_settled;          /* more streams would not help */
+	bool is_refused;          /* this source gives no parts */
+};
+
+struct spread_case {
+	int64_t now_ms;       /* boot clock */
+	unsigned connections; /* that may be used, 1..64 */
+	uint64_t margin;      /* as split_case */
+	bool is_cloud;
+};
+
+/* The next part to ask for, and of which file (*file); NULL: none now. */
+const struct stream *spread_next(struct spread *s, struct roster *list,
+				 const struct spread_case *c,
+				 struct roster_file **file);
+
+/* A stream of it has failed and will be asked for again: with less at once. */
+void spread_failed(struct spread *s);
+
+#endif

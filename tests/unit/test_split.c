@@ -1,0 +1,171 @@
+#include "tests/unit/test.h"
+
+#include "agent/keeper/split.h"
+
+#include <string.h>
+
+#define MIB (1ull << 20)
+#define SIZE (1024 * MIB)
+
+static struct split s;
+static const struct split_case eight = { .connections = 8, .margin = 4 * MIB };
+
+static struct stream *ask(void)
+{
+	const struct stream *t = split_next(&s, &eight);
+	return t ? split_find(&s, t->asked) : NULL;
+}
+
+/* The second part was asked for, and the server has agreed. */
+static void agree(uint64_t have)
+{
+	uint64_t name, end;
+	split_begin(&s, 0, have, SIZE);
+	struct stream *second = ask();
+	assert_non_null(second);
+	second->state = STREAM_COMING;
+	assert_true(split_agreed(&s, eight.margin, second, &name, &end));
+	assert_true(name == 0);
+	assert_true(end == second->asked);
+}
+
+TEST(split_next__one_stream__second_part_beyond_what_may_be_under_way)
+{
+	split_begin(&s, 0, 3 * MIB + 5, SIZE);
+	struct stream *second = ask();
+	assert_non_null(second);
+	assert_true(second->asked >= 3 * MIB + 5 + eight.margin);
+	assert_true(second->asked % SPLIT_STEP == 0);
+	assert_true(second->end > second->asked && second->end <= SIZE);
+	assert_null(ask()); /* no third before the server has agreed */
+}
+
+TEST(split_next__too_little_left__nothing)
+{
+	split_begin(&s, 0, SIZE - 8 * MIB, SIZE);
+	assert_null(ask());
+}
+
+TEST(split_next__agreed__as_many_as_there_are_connections)
+{
+	unsigned more = 0;
+	agree(MIB);
+	while (ask())
+		more++;
+	assert_int_equal(more, 6);
+}
+
+TEST(split_next__to_the_end__parts_cover_the_file_and_get_smaller)
+{
+	agree(MIB);
+	uint64_t at = s.frontier, last = UINT64_MAX;
+	struct stream *t;
+	while ((t = ask()) != NULL || s.count > 1) {
+		if (t == NULL) { /* all at work: the last one ends */
+			t = &s.streams[s.count - 1];
+			t->next = t->end;
+			s.streams[0].next = s.streams[0].end;
+			split_ended(&s, t);
+			t->end = 0; /* forget it, as if it were hashed */
+			split_reach(&s, 0);
+			continue;
+		}
+		assert_true(t->asked == at);
+		uint64_t len = t->end - t->asked;
+		assert_true(len <= last || t->end == SIZE);
+		at = t->end;
+		last = len;
+	}
+	assert_true(at == SIZE);
+}
+
+TEST(split_agreed__first_stream_has_come_near__second_is_unwanted)
+{
+	uint64_t name, end;
+	split_begin(&s, 0, 0, SIZE);
+	struct stream *second = ask();
+	s.streams[0].next = second->asked - eight.margin;
+	second->state = STREAM_COMING;
+	assert_false(split_agreed(&s, eight.margin, second, &name, &end));
+	assert_true(name == second->asked && end == second->asked);
+	/* what comes of it all the same has a place to be thrown away at */
+	assert_ptr_equal(split_at(&s, second->asked), second);
+	split_ended(&s, second);
+	assert_int_equal(s.count, 1);
+	assert_true(s.streams[0].end == SIZE);
+	assert_non_null(ask()); /* and it may be tried again */
+}
+
+TEST(split_failed__before_it_was_agreed__second_is_forgotten)
+{
+	split_begin(&s, 0, 0, SIZE);
+	assert_true(split_failed(&s, ask()));
+	assert_int_equal(s.count, 1);
+	assert_false(split_failed(&s, &s.streams[0]));
+}
+
+TEST(split_failed__in_the_midst__the_rest_is_asked_for_again)
+{
+	agree(MIB);
+	struct stream *t = ask();
+	uint64_t begin = t->asked, end = t->end;
+	t->state = STREAM_COMING;
+	t->next += 5;
+	assert_true(split_failed(&s, t));
+	t = ask();
+	assert_true(t->asked == begin + 5 && t->end == end);
+	assert_true(split_failed(&s, t)); /* not one byte: the same again */
+	t = ask();
+	assert_true(t->asked == begin + 5 && t->end == end);
+}
+
+TEST(split_failed__again_and_again__an_end)
+{
+	unsigned times = 0;
+	agree(MIB);
+	while (times < 1000 && split_failed(&s, ask()))
+		times++;
+	assert_in_range(times, 8, 64);
+}
+
+TEST(split_failed__all_connections_many_times__room_is_kept)
+{
+	agree(MIB);
+	for (int round = 0; round < 100; round++) {
+		struct stream *t;
+		while ((t = ask()) != NULL) {
+			t->state = STREAM_COMING;
+			t->next++;
+		}
+		for (unsigned i = 0; i < s.count; i++)
+			if (s.streams[i].state == STREAM_COMING &&
+			    !split_failed(&s, &s.streams[i]))
+				return;
+		assert_true(s.count <= SPLIT_MAX);
+	}
+	fail();
+}
+
+TEST(split_reach__gap__up_to_it)
+{
+	agree(MIB);
+	struct stream *second = &s.streams[1];
+	uint64_t begin = second->asked;
+	second->next += 7 * MIB;
+	assert_true(split_reach(&s, MIB) == MIB);
+	s.streams[0].next = begin - 1;
+	assert_true(split_reach(&s, MIB) == begin - 1);
+	s.streams[0].next = begin;
+	split_ended(&s, &s.streams[0]);
+	assert_true(split_reach(&s, begin) == begin + 7 * MIB);
+	assert_int_equal(s.count, 1); /* the first has been forgotten */
+}
+
+TEST(split_at__bytes_of_nobody__null)
+{
+	agree(MIB);
+	assert_ptr_equal(split_at(&s, MIB), &s.streams[0]);
+	assert_null(split_at(&s, MIB + 1));
+	struct stream *t = ask();
+	assert_null(split_at(&s, t->asked)); /* its head has not come */
+}
