@@ -452,6 +452,8 @@ static enum err_code part_head(struct receive *r, struct stream *s,
 			       const struct receive_begun *h, struct err *e)
 {
 	struct roster_file *f = roster_find(&r->list, h->index);
+	if (s->state == STREAM_UNWANTED)
+		return ERR_OK;
 	if (s->state != STREAM_ASKED || h->offset != h->asked)
 		return err_set(e, ERR_NET_LIED, "%.200s: the part from %" PRIu64
 			       " is not at that step", f->path, h->asked);
@@ -600,12 +602,29 @@ static void end_badly(struct receive *r, struct roster_file *f)
 		part_free(take_ptr(f->part), &r->place);
 }
 
-/* One part of several ended. The file is whole when all of it is hashed. */
+/* A file that comes in parts is whole when all of it is hashed, and net has no more
+ * to say of it. */
+static enum err_code settle_parts(struct receive *r, struct roster_file *f,
+				  struct err *e)
+{
+	struct split *split = f->part->split;
+	split_reach(split, f->part->have);
+	if (f->part->have < f->size)
+		return ERR_OK;
+	if (split_is_busy(split)) {
+		r->trim.index = f->index;
+		r->has_trim |= split_unwanted(split, &r->trim.asked, &r->trim.end);
+		return ERR_OK;
+	}
+	part_unsplit(f->part);
+	return complete(r, f, e);
+}
+
+/* One part of several ended. */
 static enum err_code part_end(struct receive *r, struct stream *s, uint64_t index,
 			      struct err *e)
 {
 	struct roster_file *f = roster_find(&r->list, index);
-	struct split *split = f->part->split;
 	if (s->state == STREAM_ASKED ||
 	    (s->state == STREAM_COMING && s->next != s->end)) {
 		err_set(e, ERR_LENGTH, "%.200s: a part ended at %" PRIu64 " instead of %"
@@ -613,12 +632,8 @@ static enum err_code part_end(struct receive *r, struct stream *s, uint64_t inde
 		end_badly(r, f);
 		return e->code;
 	}
-	split_ended(split, s);
-	split_reach(split, f->part->have);
-	if (f->part->have < f->size)
-		return ERR_OK;
-	part_unsplit(f->part);
-	return complete(r, f, e);
+	split_ended(f->part->split, s);
+	return settle_parts(r, f, e);
 }
 
 enum err_code receive_end(struct receive *r, uint64_t index, uint64_t asked,
@@ -655,20 +670,24 @@ enum err_code receive_end(struct receive *r, uint64_t index, uint64_t asked,
 	return complete(r, f, e);
 }
 
-bool receive_fail(struct receive *r, uint64_t index, uint64_t asked)
+enum err_code receive_fail(struct receive *r, uint64_t index, uint64_t asked,
+			   const struct err *why, struct err *e)
 {
 	struct roster_file *f = roster_find(&r->list, index);
 	struct stream *s = find_stream(r, index, asked);
-	if (s) {
-		struct split *split = f->part->split;
-		r->spread.is_refused |= !split->is_agreed;
+	/* before parts are agreed on, no answer to such a question is an error */
+	if (s && (why->code != ERR_CHANGED || !f->part->split->is_agreed)) {
+		r->spread.is_refused |= !f->part->split->is_agreed;
 		spread_failed(&r->spread);
-		if (split_failed(split, s))
-			return true;
+		if (split_failed(f->part->split, s))
+			return settle_parts(r, f, e);
 	}
-	if (f && is_pending(f))
+	if (f && is_pending(f) && why->code == ERR_CHANGED)
+		forget(r, f);
+	else if (f && is_pending(f))
 		end_badly(r, f);
-	return false;
+	*e = *why;
+	return e->code;
 }
 
 void receive_fail_all(struct receive *r)
@@ -676,13 +695,6 @@ void receive_fail_all(struct receive *r)
 	for (size_t i = 0; i < r->list.count; i++)
 		if (is_pending(&r->list.files[i]))
 			end_badly(r, &r->list.files[i]);
-}
-
-void receive_drop(struct receive *r, uint64_t index)
-{
-	struct roster_file *f = roster_find(&r->list, index);
-	if (f && is_pending(f))
-		forget(r, f);
 }
 
 /* --- the whole ------------------------------------------------------------ */

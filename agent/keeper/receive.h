@@ -110,13 +110,15 @@ enum err_code receive_data(struct receive *r, uint64_t index, uint64_t offset,
  */
 enum err_code receive_end(struct receive *r, uint64_t index, uint64_t asked,
 			  struct err *e);
-/* It ended badly: the bytes stay for resume, the file may be asked again. True: it
- * was one of several parts, the others go on, and no harm is done. */
-bool receive_fail(struct receive *r, uint64_t index, uint64_t asked);
+/*
+ * It ended badly: the bytes stay for resume, the file may be asked again; but with
+ * ERR_CHANGED, the server has another version now, they go. Returns *why, or ERR_OK
+ * where it was one of several parts, the others go on, and no harm is done.
+ */
+enum err_code receive_fail(struct receive *r, uint64_t index, uint64_t asked,
+			   const struct err *why, struct err *e);
 /* The same for every file that was asked and has not ended. */
 void receive_fail_all(struct receive *r);
-/* It ended because the server has another version now: the kept bytes go. */
-void receive_drop(struct receive *r, uint64_t index);
 
 /* Is every file of the list complete? */
 bool receive_is_complete(const struct receive *r);

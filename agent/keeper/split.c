@@ -126,6 +126,27 @@ void split_ended(struct split *s, struct stream *stream)
 		stream->state = STREAM_DONE;
 }
 
+bool split_is_busy(const struct split *s)
+{
+	for (unsigned i = 0; i < s->count; i++)
+		if (is_active(&s->streams[i]))
+			return true;
+	return false;
+}
+
+bool split_unwanted(struct split *s, uint64_t *name, uint64_t *end)
+{
+	for (unsigned i = 0; i < s->count; i++) {
+		struct stream *t = &s->streams[i];
+		if (t->state != STREAM_ASKED)
+			continue;
+		t->state = STREAM_UNWANTED;
+		*name = *end = t->asked;
+		return true;
+	}
+	return false;
+}
+
 bool split_failed(struct split *s, struct stream *stream)
 {
 	if (!s->is_agreed) {
@@ -136,7 +157,8 @@ bool split_failed(struct split *s, struct stream *stream)
 		}
 		return !is_first;
 	}
-	if (++s->failures > FAILURES_MAX)
+	s->failures = stream->next == stream->asked ? s->failures + 1 : 0;
+	if (s->failures > FAILURES_MAX || s->count == SPLIT_MAX)
 		return false;
 	if (stream->next > stream->asked) {
 		add(s, stream->next, stream->end);

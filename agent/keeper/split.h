@@ -39,7 +39,7 @@ struct split {
 	uint64_t size;     /* of the file */
 	uint64_t frontier; /* nobody was asked for what lies behind it */
 	uint64_t ahead;    /* bytes that came and are not hashed yet */
-	unsigned failures; /* streams that were asked for again */
+	unsigned failures; /* in a row that brought nothing */
 	bool is_agreed;    /* the server gives parts */
 };
 
@@ -77,9 +77,14 @@ bool split_agreed(struct split *s, uint64_t margin, struct stream *second,
 void split_ended(struct split *s, struct stream *stream);
 
 /* It ended early. What came of it stays, the rest will be asked for again; false
- * where that was so often enough, or for the first stream before parts were agreed
- * on. The second before that: it is forgotten. */
+ * where nothing came so often enough, or for the first stream before parts
+ * were agreed on. The second before that: it is forgotten. */
 bool split_failed(struct split *s, struct stream *stream);
+
+/* All bytes are here, but some streams have not ended. True: the second one is of
+ * no use any more, and net must be told that *name ends before *end. */
+bool split_unwanted(struct split *s, uint64_t *name, uint64_t *end);
+bool split_is_busy(const struct split *s);
 
 /* How far bytes are in the file without a gap, from `have` on. What lies before
  * `have` is forgotten. */

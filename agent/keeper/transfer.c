@@ -136,13 +136,10 @@ static enum err_code take_fetched(struct transfer *t, const struct wire_fetched 
 		t->form = (enum wire_form)m->form;
 		return receive_end(t->receive, m->index, m->asked, e);
 	}
-	if (m->code == ERR_CHANGED)
-		receive_drop(t->receive, m->index);
-	else if (receive_fail(t->receive, m->index, m->asked))
-		return ERR_OK;
-	err_set(e, (enum err_code)m->code, "%.*s", SPAN_ARG(m->text));
-	e->retry_after_s = (unsigned)m->retry_after_s;
-	return e->code;
+	struct err why = { 0 };
+	err_set(&why, (enum err_code)m->code, "%.*s", SPAN_ARG(m->text));
+	why.retry_after_s = (unsigned)m->retry_after_s;
+	return receive_fail(t->receive, m->index, m->asked, &why, e);
 }
 
 static enum err_code take_message(struct transfer *t, const struct wire_msg *m,

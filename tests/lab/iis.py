@@ -6,6 +6,7 @@ keep-alive); fault.py puts the lies on top of it.
 
 import email.utils
 import os
+import time
 import urllib.parse
 from xml.sax.saxutils import escape
 
@@ -76,15 +77,17 @@ class IisServer(httpd.Server):
     etags      "strong", "weak" or "none"
     token      what Authorization must be where the rule is "token"
     plain      are file URLs without `sccm?/` served too?
+    rate       bytes a second of each connection, about; 0 = all it can
     at_root    also serve root itself at `/`, as plain storage would
     """
 
     def __init__(self, root, vdirs=None, token="T", href="absolute", prefix="a",
-                 etags="strong", plain=True, lengths=True, at_root=False, **how):
+                 etags="strong", plain=True, lengths=True, at_root=False, rate=0,
+                 **how):
         self.root, self.token, self.href = root, token, href
         self.vdirs = {"": "open"} if vdirs is None else vdirs
         self.prefix, self.etags, self.plain = prefix, etags, plain
-        self.lengths, self.at_root = lengths, at_root
+        self.lengths, self.at_root, self.rate = lengths, at_root, rate
         super().__init__(**how)
 
     def respond(self, connection, request):
@@ -95,6 +98,8 @@ class IisServer(httpd.Server):
         if request.method != "HEAD":
             for piece in answer.pieces():
                 connection.send(piece)
+                if self.rate:
+                    time.sleep(len(piece) / self.rate)
         return (request.header("Connection") or "").lower() != "close"
 
     # -- the honest answer ---------------------------------------------------

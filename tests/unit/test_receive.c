@@ -111,9 +111,16 @@ static enum err_code end(struct receive *r, uint64_t index)
 	return receive_end(r, index, asked_of(index), &e);
 }
 
+static void fail_with(struct receive *r, uint64_t index, enum err_code code)
+{
+	const struct err why = { .code = code };
+	struct err ignored = { 0 };
+	assert_err(receive_fail(r, index, asked_of(index), &why, &ignored), code);
+}
+
 static void break_off(struct receive *r, uint64_t index)
 {
-	receive_fail(r, index, asked_of(index));
+	fail_with(r, index, ERR_BROKEN);
 }
 
 static enum err_code data(struct receive *r, uint64_t index, uint64_t offset,
@@ -388,7 +395,7 @@ TEST(receive__messages_out_of_step__net_lied)
 	assert_err(data(r, 0, 5, "x"), ERR_NET_LIED);
 	break_off(r, 0); /* of no effect */
 	break_off(r, UINT64_MAX);
-	receive_drop(r, 0);
+	fail_with(r, 0, ERR_CHANGED);
 	assert_file("a", "hello");
 	receive_free(r);
 }
@@ -558,13 +565,13 @@ TEST(receive_head__another_etag_than_that_of_the_kept_bytes__changed)
 	receive_free(r);
 }
 
-TEST(receive_drop__server_has_another_version__from_the_beginning)
+TEST(receive_fail__server_has_another_version__from_the_beginning)
 {
 	struct receive *r = interrupted();
 	struct receive_ask ask;
 	assert_ok(LIST(r, "dp1", { "a", NULL, 5 }));
 	assert_true(next(r, &ask));
-	receive_drop(r, 0);
+	fail_with(r, 0, ERR_CHANGED);
 	assert_true(next(r, &ask));
 	assert_int_equal(ask.offset, 0);
 	assert_string_equal(ask.etag, "");
@@ -932,5 +939,119 @@ TEST(receive_file__names_without_end__err_limit)
 		rc = receive_file(r, i, path, 3, "", &e);
 	}
 	assert_err(rc, ERR_LIMIT);
+	receive_free(r);
+}
+
+/* --- a file in several parts ----------------------------------------------- */
+
+#define MIB (1ull << 20)
+
+static enum err_code bytes_at(struct receive *r, uint64_t offset, size_t len)
+{
+	static char zeros[MIB];
+	return receive_data(r, 0, offset, zeros, len, &e);
+}
+
+/* A large file that is coming, and the second part of it asked for. */
+static struct receive *two_parts(struct receive_ask *part)
+{
+	const struct spread_case c = { .connections = 8, .margin = MIB,
+				       .is_cloud = true, .now_ms = 1000 };
+	struct receive_ask ask;
+	struct receive *r = fresh(ANY);
+	assert_ok(LIST(r, "cloud", { "a", NULL, 256 * MIB }));
+	assert_true(next(r, &ask));
+	assert_ok(head(r, 0, 0, 256 * MIB, "\"v\""));
+	assert_ok(bytes_at(r, 0, MIB));
+	assert_true(receive_next_part(r, &c, part));
+	assert_true(part->offset > 2 * MIB && part->end > part->offset);
+	assert_string_equal(part->etag, "\"v\"");
+	assert_false(receive_next_part(r, &c, &ask));
+	return r;
+}
+
+static enum err_code part_begins(struct receive *r, uint64_t asked, uint64_t offset,
+				 const char *etag)
+{
+	return receive_head(r, &(struct receive_begun){ .asked = asked,
+							.offset = offset,
+							.total = 256 * MIB,
+							.etag = etag }, &e);
+}
+
+TEST(receive_head__of_a_part__first_stream_is_cut)
+{
+	struct receive_ask part;
+	struct receive_trim trim;
+	struct receive *r = two_parts(&part);
+	assert_false(receive_next_trim(r, &trim));
+	assert_ok(part_begins(r, part.offset, part.offset, "\"v\""));
+	assert_true(receive_next_trim(r, &trim));
+	assert_true(trim.index == 0 && trim.asked == 0 && trim.end == part.offset);
+	assert_false(receive_next_trim(r, &trim)); /* told once */
+	/* what comes ahead counts, and only what is in order is kept */
+	assert_ok(bytes_at(r, part.offset, MIB));
+	assert_ok(bytes_at(r, MIB, MIB));
+	assert_int_equal(figures(r).bytes_done, 3 * MIB);
+	receive_fail_all(r);
+	assert_int_equal(figures(r).bytes_done, 2 * MIB);
+	receive_free(r);
+}
+
+TEST(receive_data__of_a_part_where_it_does_not_belong__net_lied)
+{
+	struct receive_ask part;
+	struct receive_trim trim;
+	struct receive *r = two_parts(&part);
+	assert_err(bytes_at(r, part.offset, 1), ERR_NET_LIED); /* no head */
+	assert_err(part_begins(r, part.offset + 1, part.offset + 1, ""), ERR_NET_LIED);
+	assert_err(part_begins(r, part.offset, 0, ""), ERR_NET_LIED);
+	assert_ok(part_begins(r, part.offset, part.offset, "\"v\""));
+	assert_err(part_begins(r, part.offset, part.offset, "\"v\""), ERR_NET_LIED);
+	assert_true(receive_next_trim(r, &trim));
+	assert_err(bytes_at(r, part.offset + 1, 1), ERR_NET_LIED);
+	assert_err(bytes_at(r, part.end, 1), ERR_NET_LIED);
+	assert_err(bytes_at(r, 0, 1), ERR_NET_LIED);
+	/* the first stream ends where the second begins */
+	for (uint64_t at = MIB; at + MIB <= part.offset; at += MIB)
+		assert_ok(bytes_at(r, at, MIB));
+	assert_err(bytes_at(r, part.offset, MIB + 1), ERR_NET_LIED);
+	assert_err(receive_end(r, 0, 5, &e), ERR_NET_LIED);
+	receive_free(r);
+}
+
+TEST(receive_head__of_a_part_of_another_version__changed)
+{
+	struct receive_ask part;
+	struct receive *r = two_parts(&part);
+	assert_err(part_begins(r, part.offset, part.offset, "\"w\""), ERR_CHANGED);
+	assert_int_equal(figures(r).bytes_done, 0);
+	receive_free(r);
+}
+
+TEST(receive_fail__of_a_part_nobody_agreed_on__no_harm_and_not_again)
+{
+	const struct err why = { .code = ERR_HTTP };
+	const struct spread_case c = { .connections = 8, .margin = MIB,
+				       .is_cloud = true, .now_ms = 60000 };
+	struct receive_ask part, again;
+	struct receive *r = two_parts(&part);
+	assert_ok(receive_fail(r, 0, part.offset, &why, &e));
+	assert_false(receive_next_part(r, &c, &again));
+	assert_ok(bytes_at(r, MIB, MIB));
+	assert_err(receive_fail(r, 0, 0, &why, &e), ERR_HTTP);
+	assert_int_equal(figures(r).bytes_done, 2 * MIB);
+	receive_free(r);
+}
+
+TEST(receive_end__of_a_part_too_early__err_length)
+{
+	struct receive_ask part;
+	struct receive_trim trim;
+	struct receive *r = two_parts(&part);
+	assert_ok(part_begins(r, part.offset, part.offset, "\"v\""));
+	assert_true(receive_next_trim(r, &trim));
+	assert_ok(bytes_at(r, part.offset, MIB));
+	assert_err(receive_end(r, 0, part.offset, &e), ERR_LENGTH);
 	receive_free(r);
 }

@@ -169,3 +169,18 @@ TEST(split_at__bytes_of_nobody__null)
 	struct stream *t = ask();
 	assert_null(split_at(&s, t->asked)); /* its head has not come */
 }
+
+TEST(split_unwanted__first_stream_brought_all__second_is_told)
+{
+	uint64_t name = 0, end = 0;
+	split_begin(&s, 0, 0, SIZE);
+	struct stream *second = ask();
+	s.streams[0].next = SIZE;
+	split_ended(&s, &s.streams[0]);
+	assert_true(split_is_busy(&s));
+	assert_true(split_unwanted(&s, &name, &end));
+	assert_true(name == second->asked && end == name);
+	assert_false(split_unwanted(&s, &name, &end)); /* told once */
+	split_ended(&s, split_find(&s, name));
+	assert_false(split_is_busy(&s));
+}

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""A large file in several streams: when, and what servers do to its parts."""
+
+import os
+import signal
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from bench import OURS, Case, fault                                       # noqa: E402
+from harness import *                                               # noqa: E402,F403
+from bench import main                                              # noqa: E402,F811
+
+SIZE = 96 << 20
+FILES = {"big.bin": SIZE}
+SLOW = 12 << 20         # bytes a second of each connection: worth several
+
+
+def parts(log):
+    return [r for r in gets(log) if r["status"] == 206]
+
+
+def ranges(part):
+    """[(first, last)] of the requests for a part that a FaultServer was asked."""
+    found = []
+    for request in part.server.requests:
+        said = request.header("Range") if request.method == "GET" else None
+        if said:
+            first, last = said.split("=")[1].split("-")
+            found.append((int(first), int(last) if last else None))
+    return found
+
+
+class Case(Case):
+    @staticmethod
+    def apart():
+        return OURS + ("mp", "dp-nginx")    # the latter has a socket in its folder
+
+
+@check
+def a_fast_server_gets_one_request():
+    with Case(files=FILES) as s:
+        part = s.lab.dp_nginx()
+        s.locate(s.share(part))
+        same(s.go().status, 0, "status")
+        same(len(gets(web.access_log(part))), 1, "requests")
+
+
+@check
+def a_slow_server_gets_several_and_few_bytes_twice():
+    with Case(files=FILES) as s:
+        part = s.lab.dp_nginx(rate="%d" % SLOW)
+        s.locate(s.share(part))
+        run = s.go()
+        same(run.status, 0, "status")
+        log = web.access_log(part)
+        expect(len({r["connection"] for r in parts(log)}) > 1, log)
+        same(run.json["bytes_received"], SIZE, "bytes received")
+        # of the first stream some were under way when it was cut
+        expect(bytes_served(log) < SIZE + (8 << 20), bytes_served(log))
+
+
+@check
+def one_connection_is_one_stream():
+    with Case(files=FILES, settings={"transfer.connections": "1"}) as s:
+        part = s.lab.dp_nginx(rate="%d" % (3 * SLOW))
+        s.locate(s.share(part))
+        same(s.go().status, 0, "status")
+        same(len(gets(web.access_log(part))), 1, "requests")
+
+
+@check
+def a_small_file_is_one_stream():
+    with Case(files={"a.bin": 20 << 20}) as s:
+        part = s.lab.dp_nginx(rate="%d" % SLOW)
+        s.locate(s.share(part))
+        same(s.go().status, 0, "status")
+        same(len(gets(web.access_log(part))), 1, "requests")
+
+
+@check
+def killed_in_the_midst_what_has_no_gap_counts():
+    with Case(files=FILES) as s:
+        part = s.lab.dp_nginx(rate="%d" % SLOW)
+        s.locate(s.share(part))
+        s.policy()
+        with Running(s) as running:
+            running.until_bytes(SIZE // 2)
+            running.signal(signal.SIGKILL)
+            running.process.wait()
+        expect(len(parts(web.access_log(part))) > 1, "it came in one stream")
+        run = s.go()
+        same(run.status, 0, "status")
+        expect(0 < run.json["bytes_resumed"] < SIZE, run.json)
+
+
+@check
+def interrupted_the_rest_comes_later():
+    with Case(files=FILES) as s:
+        part = s.lab.dp_nginx(rate="%d" % SLOW)
+        s.locate(s.share(part))
+        s.policy()
+        with Running(s) as running:
+            running.until_bytes(SIZE // 2)
+            running.signal(signal.SIGTERM)
+            same(running.finish().status, 143, "status")
+            expect(running.took < 1.5, running.took)
+        run = s.go()
+        same(run.status, 0, "status")
+        same(run.json["bytes_resumed"] + run.json["bytes_received"], SIZE, "bytes")
+
+
+# What a server may do to a request for a part, and content arrives all the same:
+# either it comes in one stream then, or the part is asked for again.
+HARMLESS = ("range-ignored", "range-200-tail", "range-multipart", "range-416",
+            "range-416-false", "range-304", "range-no-header", "range-garbled",
+            "range-empty", "range-short", "range-less", "range-wrong-start",
+            "range-wrong-total", "range-unknown-total", "range-weak-etag",
+            "range-no-etag", "close")
+# A lie that only the hash finds out, or another version.
+LIES = ("range-false-bytes", "range-changed-silently", "range-new-etag",
+        "range-changed", "range-412")
+
+
+def under_fault(name, **rule):
+    with Case(files=FILES) as s:
+        part = s.faulty(fault.Rule(name, on="range", path="*big.bin*", **rule),
+                        rate=SLOW)
+        s.sources(part)
+        run = s.go(bound=60)
+        return run, ranges(part)
+
+
+def always(name, **rule):
+    def run():
+        got, asked = under_fault(name, **rule)
+        same(got.status, 0, name)
+        expect(asked, "no part was asked for")
+    run.__name__ = "always " + name
+    return run
+
+
+def twice(name):
+    """After the server had agreed to give parts."""
+    def run():
+        got, asked = under_fault(name, skip=1, times=2)
+        same(got.status, 0, name)
+        expect(len(asked) > 2, asked)
+    run.__name__ = "twice " + name
+    return run
+
+
+def lie(name):
+    def run():
+        got, asked = under_fault(name, times=1)
+        expect(got.status in (0, 22, 23), got.status)
+        expect(asked, "no part was asked for")
+    run.__name__ = "lie " + name
+    return run
+
+
+for fault_name in HARMLESS:
+    check(always(fault_name))
+for fault_name in ("early-close", "reset-at"):
+    check(always(fault_name, at=3 << 20))
+for fault_name in ("early-close", "reset-at", "close", "range-short", "range-ignored"):
+    check(twice(fault_name))
+for fault_name in LIES:
+    check(lie(fault_name))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
