@@ -1,9 +1,18 @@
-# Programs of the benchmark: the slow link, the floor, the yardstick for memory. The
-# librepo peer is built by tests/bench/librepo, since its headers are no package that
-# could be installed beside ours.
+# Programs of the benchmark; they share nothing with the agent. The librepo peer is
+# made by tests/bench/librepo, since its headers cannot be installed beside ours.
 BENCH = $(BUILD)/bench
-BENCH_PROGRAMS =
+BENCH_CFLAGS = -std=gnu17 -D_GNU_SOURCE -O2 -g $(WARNINGS)
 
-bench-programs: $(BENCH_PROGRAMS)
+bench-programs: $(BENCH)/slowlink $(BENCH)/limit $(BENCH)/idle
+
+$(BENCH)/slowlink: BENCH_LIBS =
+$(BENCH)/limit: BENCH_LIBS = -lcrypto
+# the same libraries as the agent, needed or not: that is what it is a yardstick for
+$(BENCH)/idle: BENCH_LIBS = -Wl,--no-as-needed $(LIBS)
+
+$(BENCH)/%: tests/bench/%.c
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(BENCH_CFLAGS) -o $@ $< $(BENCH_LIBS)
 
 .PHONY: bench-programs

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The agent and its peers on the same work, in one run, interleaved.
 
-    python3 tests/bench/bench.py [--rounds N] [--clients WORD,...] [--list] [WORLD...]
+    python3 tests/bench/bench.py [OPTION...] [WORLD...]
 
 Each round runs every client once, in another order than the round before. Text goes
 to standard output, every figure of every run to build/bench/WORLD.json. AGENT names
@@ -14,15 +14,21 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import clients as peers                                             # noqa: E402
+import links                                                        # noqa: E402
 import measure                                                      # noqa: E402
 import origin                                                       # noqa: E402
+import plots                                                        # noqa: E402
 import report                                                       # noqa: E402
+import special                                                      # noqa: E402
 import worlds as works                                              # noqa: E402
+
+ALL = [special.SPECIAL[0], *works.WORLDS, *special.SPECIAL[1:]]
 
 
 class Failed(Exception):
@@ -34,48 +40,31 @@ def say(*words):
 
 
 class Runner:
-    """One world: its site, its folders, its clients."""
+    """One world: its site, its link, its folder, its clients."""
 
     def __init__(self, world, site, folder, options):
         self.world, self.site, self.options = world, site, options
         self.folder = folder
-        self.seed = None
 
-    def job(self):
-        """An empty folder, or one that an interrupted run has left."""
+    def prepare(self, client):
+        """An empty folder, or what an interrupted run has left; not timed."""
         origin.empty(self.folder)
         job = peers.Job(self.site, self.folder, self.world.medium == "disk",
                         self.world.resume)
-        return job
-
-    def prepare(self, client):
-        job = self.job()
         if self.world.resume:
-            client.seed(job, self.seed_file(job))
-        argv = client.argv(job)
+            client.seed(job)
+        argv = [*self.world.link.prefix, *client.argv(job)]
         if job.is_disk:
             os.sync()
         return job, argv
-
-    def seed_file(self, job):
-        """The first bytes of the content's one file, made once."""
-        if not self.seed:
-            self.seed = self.site.lab.path("seed")
-            with open(os.path.join(self.site.content.path, job.only), "rb") as source, \
-                    open(self.seed, "wb") as target:
-                left = self.world.resume
-                while left:
-                    left -= os.sendfile(target.fileno(), source.fileno(), None,
-                                        min(left, 1 << 26))
-        return self.seed
 
     def once(self, client):
         """One timed run: a dict of figures."""
         job, argv = self.prepare(client)
         self.site.requests()
-        before = measure.received_bytes()
+        before = self.world.link.bytes()
         usage = measure.run(argv, self.world.limit_s)
-        wire = measure.received_bytes() - before
+        wire = self.world.link.bytes() - before
         requests, connections = self.site.requests()
         self.judge(client, job, usage)
         return {"wall_s": round(usage.wall_s, 4), "cpu_s": round(usage.cpu_s, 4),
@@ -107,7 +96,16 @@ class Runner:
 
     def run(self):
         """{client: {"runs": [...], "memory": {...}}}, {client: why it is left out}"""
-        there, skipped = [], {}
+        there, skipped, found = [], {}, {}
+
+        def attempt(client, what):
+            try:
+                return what(client)
+            except Failed as error:
+                skipped[client.name] = str(error)
+                there.remove(client)
+                del found[client.name]
+
         for client in self.world.clients:
             why = client.lacks()
             if why:
@@ -115,70 +113,124 @@ class Runner:
             elif not self.options.clients or any(
                     w in client.name for w in self.options.clients):
                 there.append(client)
-        found = {client.name: {"runs": []} for client in there}
+                found[client.name] = {"runs": []}
         for client in list(there):
-            try:
-                found[client.name]["memory"] = self.memory(client)
-            except Failed as error:
-                skipped[client.name] = str(error)
-                there.remove(client)
-                del found[client.name]
+            # peers hold on a disk what they hold on tmpfs
+            if self.world.medium == "tmpfs" or client is peers.AGENT:
+                most = attempt(client, self.memory)
+                if most:
+                    found[client.name]["memory"] = most
         rounds = self.options.rounds or self.world.rounds
         for number in range(rounds):
-            shift = number * 2 % max(1, len(there))
-            order = there[shift:] + there[:shift]
+            order = [c for c in there if number < self.world.few.get(c, rounds)]
+            shift = number * 2 % max(1, len(order))
+            order = order[shift:] + order[:shift]
             for client in order if number % 2 == 0 else reversed(order):
-                found[client.name]["runs"].append(self.once(client))
+                figures = attempt(client, self.once)
+                if figures:
+                    found[client.name]["runs"].append(figures)
         return found, skipped
 
 
 def measure_world(world, options):
+    """The content is in memory, and on tmpfs the copy as well, both a while."""
+    room = world.bytes * 2 + (1 << 30 if world.bytes > 1 << 28 else 1 << 27)
+    have = os.statvfs(options.ram)
+    if min(have.f_bavail * have.f_frsize, measure.free_memory()) < room:
+        raise links.Missing("needs %.1f GiB of free memory" % (room / (1 << 30)))
     folder = os.path.join(options.disk if world.medium == "disk" else options.ram,
                           "run")
-    say("bench: %s" % world.title)
-    site = origin.Site(os.path.join(options.ram, "site"), world.files)
+    world.link.start(options.ram, options.programs)
     try:
-        found, skipped = Runner(world, site, folder, options).run()
+        site = origin.Site(os.path.join(options.ram, "site"), world.files, world.link)
+        try:
+            found, skipped = Runner(world, site, folder, options).run()
+        finally:
+            site.stop()
+            shutil.rmtree(folder, ignore_errors=True)
     finally:
-        site.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        world.link.stop()
     return report.world(world, found, skipped)
 
 
-def main():
+def measure_all(chosen, options):
+    status = 0
+    for world in chosen:
+        say("bench: %s" % world.title)
+        try:
+            if isinstance(world, works.World):
+                result = measure_world(world, options)
+            else:
+                result = world.measure(options)
+        except links.Missing as error:
+            result = {"world": world.name, "title": world.title,
+                      "skipped_because": str(error)}
+        except special.Lost as error:
+            say("bench: %s: %s" % (world.name, error))
+            status = 1
+            continue
+        if "agent" in result.get("skipped", ()):
+            status = 1
+        print(report.text(result), flush=True)
+        report.write(os.path.join(options.out, world.name + ".json"), result)
+    return status
+
+
+def parse():
     parser = argparse.ArgumentParser(description="the agent beside its peers")
-    parser.add_argument("--rounds", type=int, default=0)
-    parser.add_argument("--clients", type=lambda text: text.split(","), default=[])
-    parser.add_argument("--list", action="store_true")
-    parser.add_argument("--out", default=os.path.join(origin.TOP, "build", "bench"))
-    parser.add_argument("worlds", nargs="*", help="names or beginnings of names")
-    options = parser.parse_args()
-    chosen = [w for w in works.WORLDS if not options.worlds or any(
+    parser.add_argument("--rounds", type=int, default=0, help="of every world")
+    parser.add_argument("--clients", type=lambda text: text.split(","), default=[],
+                        metavar="WORD,...", help="only those with one of these words")
+    parser.add_argument("--list", action="store_true", help="name the worlds")
+    parser.add_argument("--show", action="store_true",
+                        help="measure nothing: show what was measured last")
+    parser.add_argument("--plots", metavar="DIR", help="draw there what there is")
+    parser.add_argument("--out", default=os.path.join(origin.TOP, "build", "bench"),
+                        metavar="DIR", help="JSON goes there, and the disk under test")
+    parser.add_argument("--programs", default=peers.BUILD, help=argparse.SUPPRESS)
+    parser.add_argument("--limit-mib", type=int, default=1024, help=argparse.SUPPRESS)
+    parser.add_argument("worlds", nargs="*", metavar="WORLD",
+                        help="names, or beginnings of names")
+    return parser.parse_args()
+
+
+def measure_in_folders(chosen, options):
+    """Folders of its own on the disk and in memory; both go at the end."""
+    options.disk = tempfile.mkdtemp(prefix="disk.", dir=options.out)
+    options.ram = tempfile.mkdtemp(prefix="agent-bench.", dir="/dev/shm")
+    try:
+        for path in (options.disk, options.ram):
+            os.chmod(path, 0o755)
+        return measure_all(chosen, options)
+    finally:
+        for path in (options.disk, options.ram):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def main():
+    options = parse()
+    chosen = [w for w in ALL if not options.worlds or any(
         w.name.startswith(word) for word in options.worlds)]
     if options.list:
         for world in chosen:
-            print("%-14s %s" % (world.name, world.title))
+            print("%-16s %s" % (world.name, world.title))
         return 0
+    if not chosen:
+        say("bench: no such world; --list names them")
+        return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.makedirs(options.out, exist_ok=True)
-    options.disk = tempfile.mkdtemp(prefix="disk.", dir=options.out)
-    options.ram = tempfile.mkdtemp(prefix="agent-bench.", dir="/dev/shm")
-    os.chmod(options.disk, 0o755)
-    os.chmod(options.ram, 0o755)
     status = 0
-    try:
-        for world in chosen:
-            try:
-                result = measure_world(world, options)
-            except Failed as error:
-                say("bench: %s: %s" % (world.name, error))
-                status = 1
-                continue
-            print(report.text(result), flush=True)
-            report.write(os.path.join(options.out, world.name + ".json"), result)
-    finally:
-        shutil.rmtree(options.disk, ignore_errors=True)
-        shutil.rmtree(options.ram, ignore_errors=True)
+    if options.show:
+        for result in report.read(options.out, chosen):
+            print(report.text(result))
+    else:
+        began = time.monotonic()
+        status = measure_in_folders(chosen, options)
+        say("bench: %.0f s" % (time.monotonic() - began))
+    print(report.summary(report.read(options.out, chosen)))
+    if options.plots:
+        plots.draw(report.read(options.out, ALL), options.plots)
     return status
 
 

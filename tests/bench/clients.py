@@ -37,6 +37,15 @@ class Job:
             stream.write(text)
         return path
 
+    def copy_to(self, path):
+        """The first `resume` bytes of the one file."""
+        with open(os.path.join(self.site.content.path, self.only), "rb") as source, \
+                open(path, "wb") as target:
+            left = self.resume
+            while left:
+                left -= os.sendfile(target.fileno(), source.fileno(), None,
+                                    min(left, 1 << 26))
+
     @property
     def only(self):
         return self.files[0]
@@ -57,10 +66,10 @@ class Client:
         """Where the content lies afterwards."""
         return job.out
 
-    def seed(self, job, path):
-        """Leave `path` as what an interrupted run of this client leaves."""
+    def seed(self, job):
+        """Leave the first bytes of the one file, as an interrupted run leaves them."""
         os.makedirs(job.out, exist_ok=True)
-        shutil.copyfile(path, job.target(job.only))
+        job.copy_to(job.target(job.only))
 
 
 class Agent(Client):
@@ -72,11 +81,11 @@ class Agent(Client):
     def found(self, job):
         return job.site.published(job.folder)
 
-    def seed(self, job, path):
+    def seed(self, job):
         draft = os.path.join(job.folder, "cache", "partial", "%s.%d" % (
             origin.PACKAGE, origin.VERSION))
         os.makedirs(draft)
-        shutil.copyfile(path, os.path.join(draft, job.only))
+        job.copy_to(os.path.join(draft, job.only))
 
 
 # -- peers: a line of shell each, as people write it -----------------------------
@@ -132,7 +141,90 @@ class Curl(Peer):
             always, 16 if self.http == "--http1.1" else 100, q(plan))
 
 
+class Aria2(Peer):
+    """Checks the hash itself, by reading again what it wrote."""
+    program = "aria2c"
+
+    def __init__(self, connections=1, files=16):
+        self.name = "aria2, %d connection%s" % (connections,
+                                                "s" if connections > 1 else "")
+        self.connections, self.at_once = connections, files
+
+    def fetch(self, job):
+        always = ("aria2c --no-conf -q --ca-certificate=%s --file-allocation=none "
+                  "--async-dns=false --no-netrc --check-certificate=true "
+                  "--console-log-level=error --summary-interval=0 -k 1M -x %d -s %d"
+                  % (q(job.site.ca), self.connections, self.connections))
+        if len(job.files) == 1:
+            return "%s %s --checksum=sha-256=%s -d %s -o %s %s" % (
+                always, "-c" if job.resume else "", job.digests[job.only], q(job.out),
+                q(job.only), q(job.url(job.only)))
+        plan = job.write("plan", "".join(
+            "%s\n out=%s\n checksum=sha-256=%s\n" % (job.url(f), f, job.digests[f])
+            for f in job.files))
+        return "%s -j %d -d %s -i %s" % (always, self.at_once, q(job.out), q(plan))
+
+
+class Aria2Many(Aria2):
+    """-j 16: as many files at once."""
+
+    def __init__(self):
+        super().__init__(1)
+        self.name = "aria2 -j16"
+
+
+class Wget2(Peer):
+    """16 threads where there are many files; its own check never ends on a wrong
+    checksum, so sha256sum does it."""
+    program = "wget2"
+
+    def __init__(self, check, word):
+        self.name, self.check = "wget2, " + word, check
+
+    def fetch(self, job):
+        always = ("wget2 --no-config -q --ca-certificate=%s --no-hsts --no-ocsp "
+                  "--tries=1 --no-netrc" % q(job.site.ca))
+        if len(job.files) == 1:
+            return "%s --no-http2 -O %s %s" % (always, q(job.target(job.only)),
+                                               q(job.url(job.only)))
+        plan = job.write("plan", "".join(job.url(f) + "\n" for f in job.files))
+        # two folders of the URL are the share's and the package's
+        return "%s --max-threads=16 -x -nH --cut-dirs=2 -P %s -i %s" % (
+            always, q(job.out), q(plan))
+
+
+class Librepo(Peer):
+    name = "librepo"
+
+    def lacks(self):
+        if not os.path.exists(os.path.join(BUILD, "librepo_get")):
+            return "not built: " + librepo_why()
+        return None
+
+    def fetch(self, job):
+        for folder in {os.path.dirname(job.target(f)) for f in job.files}:
+            os.makedirs(folder, exist_ok=True)
+        plan = job.write("plan", "".join(
+            "%s  %s\n" % (job.digests[f], f) for f in job.files))
+        return "%s %s %s %s <%s" % (q(os.path.join(BUILD, "librepo_get")),
+                                    q(job.site.ca), q(job.site.url), q(job.out),
+                                    q(plan))
+
+
+def librepo_why():
+    try:
+        with open(os.path.join(BUILD, "librepo.log")) as stream:
+            return stream.read().strip() or "no reason given"
+    except OSError:
+        return "tests/bench/librepo did not run"
+
+
+AGENT = Agent()
 CURL_OPENSSL = Curl(openssl, "openssl dgst")
 CURL_SHA256SUM = Curl(coreutils, "sha256sum")
 CURL2_OPENSSL = Curl(openssl, "openssl dgst", "--http2")
-AGENT = Agent()
+ARIA2, ARIA2_4, ARIA2_8 = Aria2(), Aria2(4), Aria2(8)
+ARIA2_MANY = Aria2Many()
+WGET2 = Wget2(coreutils, "sha256sum")
+WGET2_OPENSSL = Wget2(openssl, "openssl dgst")
+LIBREPO = Librepo()

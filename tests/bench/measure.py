@@ -102,12 +102,28 @@ def peak(argv, limit_s):
 
 # -- the wire --------------------------------------------------------------------
 
-def received_bytes(interface="lo"):
+def received_bytes(interface):
     """Bytes that came in by an interface of this network namespace; on `lo` that is
     both directions of every conversation, with TCP/IP headers."""
+    return _counter(interface, 0)
+
+
+def sent_bytes(interface):
+    return _counter(interface, 8)
+
+
+def _counter(interface, column):
     with open("/proc/self/net/dev") as stream:
         for line in stream:
             name, _, rest = line.partition(":")
             if name.strip() == interface:
-                return int(rest.split()[0])
+                return int(rest.split()[column])
+    return 0
+
+
+def free_memory():
+    with open("/proc/meminfo") as stream:
+        for line in stream:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
     return 0

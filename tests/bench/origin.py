@@ -24,14 +24,13 @@ class Site:
     """Management point, name server, distribution point; one package.
 
     folder   where its own files lie, in memory
-    address  on which all of it listens
-    between  function of a part: the port that clients are to connect to
+    link     what lies between it and the clients (links.py), started
     """
 
-    def __init__(self, folder, files, address="127.0.0.1", between=None):
+    def __init__(self, folder, files, link):
         self.lab = labs.Lab(folder)
         self.lab.is_ours = True
-        self.address = address
+        address = self.address = link.address
         try:
             self.content = self.lab.content(PACKAGE, files)
             tls = self.lab.ca.server(*labs.HOSTS, "127.0.0.1", address, file="site")
@@ -39,8 +38,8 @@ class Site:
             self.mp = self.lab.mp(tls=tls, address=address)
             self.dns = self.lab.dns_nsd(labs.records(address), labs.ZONES,
                                         address=address)
-            port = between or (lambda part: part.port)
-            self.dp_port, self.mp_port = port(self.dp), port(self.mp)
+            self.dp_port = link.between(self.lab, self.dp)
+            self.mp_port = link.between(self.lab, self.mp)
         except BaseException:
             self.stop()
             raise
