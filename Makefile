@@ -78,7 +78,7 @@ $(BUILD)/tests/liar/agent: $(OBJ)/tests/liar/liar.o \
 TEST_PROGRAMS = $(addprefix $(BUILD)/tests/,unit/unit jail/jail certs/judge \
 	liar/agent)
 
-tests: all lab $(TEST_PROGRAMS)
+tests: all lab bench-programs $(TEST_PROGRAMS)
 
 check: tests lint-layers
 	scripts/run-tests $(BUILD)

@@ -177,19 +177,21 @@ AIMS = [
 ]
 
 
-def summary(results):
-    """Aim and measured, of what was measured."""
+def summary(results, is_all):
+    """Aim and measured; is_all: those not measured, too."""
     by_name = {r["world"]: r for r in results}
     lines = ["", "aims (agent / the other, medians)",
              "  %-54s %6s %9s" % ("", "aim", "measured")]
     for words, aim, value in AIMS:
         found = value(by_name)
         if not found or found[0] is None:
+            if not is_all:
+                continue
             lines.append("  %-54s %6.4g %9s" % (words, aim, "-"))
             continue
         lines.append("  %-54s %6.4g %9.2f  %-4s %s" % (
             words, aim, found[0], "met" if found[0] <= aim else "MISS", found[1]))
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 3 else ""
 
 
 # -- files -------------------------------------------------------------------------

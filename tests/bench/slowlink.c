@@ -120,9 +120,11 @@ static size_t bucket_room(struct bucket *b, int64_t now, int64_t *next)
 		b->at = now - BURST_NS;
 	size_t room =
 	    b->at >= now ? 0 : (size_t)((double)(now - b->at) * (double)b->rate / 1e9);
-	/* less than a packet's worth is worth waiting for */
-	if (room < 1448) {
-		int64_t when = b->at + (int64_t)(1448 * 1e9 / (double)b->rate) + 1;
+	/* in portions of 2 ms: each costs a wake */
+	size_t portion = b->rate / 500 + 1;
+	if (room < portion) {
+		int64_t when =
+			b->at + (int64_t)((double)portion * 1e9 / (double)b->rate) + 1;
 		if (when < *next)
 			*next = when;
 		return 0;
