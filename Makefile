@@ -84,7 +84,7 @@ check: tests lint-layers
 	scripts/run-tests $(BUILD)
 
 bench:
-	scripts/bench
+	scripts/bench --plots build/bench
 
 limit:
 	scripts/bench limit

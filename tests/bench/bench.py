@@ -79,20 +79,20 @@ class Runner:
         self.judge(client, job, usage)
         found = origin.hash_of(client.found(job))
         if found != self.site.content.hash:
-            raise Failed("%s: the content is wrong" % client.name)
+            raise Failed("the content is wrong")
         return most
 
     def judge(self, client, job, usage):
         if usage.is_late:
-            raise Failed("%s: not done in %d s" % (client.name, self.world.limit_s))
+            raise Failed("not done in %d s" % self.world.limit_s)
         if usage.status != 0:
-            raise Failed("%s: status %d: %s" % (client.name, usage.status,
-                                                (usage.err or usage.out)[-400:].strip()))
+            words = " ".join((usage.err or usage.out)[-400:].split())
+            raise Failed("status %d: %s" % (usage.status, words))
         where = client.found(job)
         for name in job.files:
             if os.path.getsize(os.path.join(where, name)) != \
                     self.site.content.sizes[name]:
-                raise Failed("%s: %s is incomplete" % (client.name, name))
+                raise Failed("%s is incomplete" % name)
 
     def run(self):
         """{client: {"runs": [...], "memory": {...}}}, {client: why it is left out}"""
@@ -132,49 +132,75 @@ class Runner:
         return found, skipped
 
 
-def measure_world(world, options):
+class Sites:
+    """The site of the world before is kept where the next one wants the same."""
+
+    def __init__(self, options):
+        self.options, self.site, self.wanted = options, None, None
+
+    def get(self, world):
+        if self.wanted != (world.files, world.link):
+            self.end()
+            world.link.start(self.options.ram, self.options.programs)
+            try:
+                self.site = origin.Site(os.path.join(self.options.ram, "site"),
+                                        world.files, world.link)
+            except BaseException:
+                world.link.stop()
+                raise
+            self.wanted = (world.files, world.link)
+        return self.site
+
+    def end(self):
+        if self.site:
+            self.site.stop()
+            self.wanted[1].stop()
+        self.site = self.wanted = None
+
+
+def measure_world(world, sites, options):
     """The content is in memory, and on tmpfs the copy as well, both a while."""
-    room = world.bytes * 2 + (1 << 30 if world.bytes > 1 << 28 else 1 << 27)
-    have = os.statvfs(options.ram)
-    if min(have.f_bavail * have.f_frsize, measure.free_memory()) < room:
-        raise links.Missing("needs %.1f GiB of free memory" % (room / (1 << 30)))
+    if sites.wanted != (world.files, world.link):
+        sites.end()
+        room = world.bytes * 2 + (1 << 30 if world.bytes > 1 << 28 else 1 << 27)
+        have = os.statvfs(options.ram)
+        if min(have.f_bavail * have.f_frsize, measure.free_memory()) < room:
+            raise links.Missing("needs %.1f GiB of free memory" % (room / (1 << 30)))
     folder = os.path.join(options.disk if world.medium == "disk" else options.ram,
                           "run")
-    world.link.start(options.ram, options.programs)
     try:
-        site = origin.Site(os.path.join(options.ram, "site"), world.files, world.link)
-        try:
-            found, skipped = Runner(world, site, folder, options).run()
-        finally:
-            site.stop()
-            shutil.rmtree(folder, ignore_errors=True)
+        found, skipped = Runner(world, sites.get(world), folder, options).run()
     finally:
-        world.link.stop()
+        shutil.rmtree(folder, ignore_errors=True)
     return report.world(world, found, skipped)
 
 
 def measure_all(chosen, options):
-    status = 0
-    for world in chosen:
-        began = time.monotonic()
-        try:
-            if isinstance(world, works.World):
-                result = measure_world(world, options)
-            else:
-                result = world.measure(options)
-        except links.Missing as error:
-            result = {"world": world.name, "title": world.title,
-                      "skipped_because": str(error)}
-        except special.Lost as error:
-            say("bench: %s: %s" % (world.name, error))
-            status = 1
-            continue
-        result["took_s"] = round(time.monotonic() - began, 1)
-        say("bench: %s took %.0f s" % (world.name, result["took_s"]))
-        if "agent" in result.get("skipped", ()):
-            status = 1
-        print(report.text(result), flush=True)
-        report.write(os.path.join(options.out, world.name + ".json"), result)
+    status, sites = 0, Sites(options)
+    try:
+        for world in chosen:
+            began = time.monotonic()
+            try:
+                if isinstance(world, works.World):
+                    result = measure_world(world, sites, options)
+                else:
+                    sites.end()
+                    result = world.measure(options)
+            except links.Missing as error:
+                result = {"world": world.name, "title": world.title,
+                          "skipped_because": str(error)}
+            except special.Lost as error:
+                say("bench: %s: %s" % (world.name, error))
+                status = 1
+                continue
+            result["took_s"] = round(time.monotonic() - began, 1)
+            say("bench: %s took %.0f s" % (world.name, result["took_s"]))
+            if "agent" in result.get("skipped", ()):
+                status = 1
+            print(report.text(result), flush=True)
+            report.write(os.path.join(options.out, world.name + ".json"), result)
+    finally:
+        sites.end()
     return status
 
 

@@ -66,7 +66,9 @@ def tree(pid):
 
 
 def memory_kib(pid):
-    """(proportional share, anonymous and shared memory alone) of one process."""
+    """(proportional share, anonymous and shared memory alone) of one process.
+
+    PermissionError: only root may look at a process of another user."""
     words = {}
     try:
         with open("/proc/%d/smaps_rollup" % pid) as stream:
@@ -74,19 +76,24 @@ def memory_kib(pid):
                 name, _, rest = line.partition(":")
                 if rest.endswith("kB\n"):
                     words[name] = int(rest.split()[0])
-    except OSError:
-        return 0, 0
+    except (FileNotFoundError, ProcessLookupError):
+        return 0, 0     # it has just ended
     return words.get("Pss", 0), words.get("Pss_Anon", 0) + words.get("Pss_Shmem", 0)
 
 
 def peak(argv, limit_s):
-    """(Usage, {"pss_mib", "own_mib"}): the largest sums of a look each 10 ms."""
+    """(Usage, {"pss_mib", "own_mib"}): the largest sums of a look each 10 ms. No
+    figures where a part of the tree may not be looked at."""
     most, ended = {"pss_mib": 0.0, "own_mib": 0.0}, threading.Event()
     threads = []
 
     def watch(pid):
         while not ended.wait(SAMPLE_S):
-            looks = [memory_kib(one) for one in tree(pid)]
+            try:
+                looks = [memory_kib(one) for one in tree(pid)]
+            except PermissionError:
+                most.clear()
+                return
             for name, sums in zip(most, zip(*looks)):
                 most[name] = max(most[name], sum(sums) / 1024)
 

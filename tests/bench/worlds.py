@@ -11,6 +11,7 @@ from clients import (AGENT, ARIA2, ARIA2_4, ARIA2_8, ARIA2_MANY, CURL2_OPENSSL,
                      CURL_OPENSSL, CURL_SHA256SUM, LIBREPO, WGET2, WGET2_OPENSSL)
 
 MIB, GIB = 1 << 20, 1 << 30
+PLAIN = links.Plain()
 
 
 def small_files(number, least=4 << 10, most=64 << 10):
@@ -34,7 +35,7 @@ class World:
         self.name, self.title, self.files = name, title, files
         self.clients, self.medium, self.rounds = clients, medium, rounds
         self.few, self.resume, self.limit_s = few or {}, resume, limit_s
-        self.link = link or links.Plain()
+        self.link = link or PLAIN
         self.watches_peers = watches_peers
         self.bytes = sum(files.values())
 
@@ -49,16 +50,19 @@ def both(name, title, files, clients, disk=None, disk_rounds=None, watches_peers
                 "disk", **how)
 
 
+FILE_4G = {"setup.bin": 4 * GIB}
 FILE_64M = {"setup.bin": 64 * MIB}
 
 WORLDS = [
     *both("1g", "one file of 1 GiB", {"setup.bin": GIB},
           [AGENT, CURL_OPENSSL, LIBREPO, ARIA2_4, ARIA2, CURL_SHA256SUM, WGET2],
+          disk=[AGENT, CURL_OPENSSL, LIBREPO, ARIA2_4],
           few={CURL_SHA256SUM: 2, WGET2: 2, ARIA2: 3}),
-    *both("4g", "one file of 4 GiB", {"setup.bin": 4 * GIB},
-          [AGENT, CURL_OPENSSL, LIBREPO], rounds=2, watches_peers=False),
+    *both("4g", "one file of 4 GiB", FILE_4G,
+          [AGENT, CURL_OPENSSL, LIBREPO], disk=[AGENT, CURL_OPENSSL], rounds=2,
+          watches_peers=False),
     *both("resume", "3 of 4 GiB there, the rest fetched, all verified",
-          {"setup.bin": 4 * GIB}, [AGENT, CURL_OPENSSL, ARIA2_4], rounds=2,
+          FILE_4G, [AGENT, CURL_OPENSSL, ARIA2_4], rounds=2,
           resume=3 * GIB, watches_peers=False),
     *both("small", "10,000 files of 4 to 64 KiB", small_files(10000),
           [AGENT, CURL_OPENSSL, CURL2_OPENSSL, LIBREPO, WGET2_OPENSSL, CURL_SHA256SUM,
