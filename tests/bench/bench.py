@@ -213,6 +213,8 @@ def parse():
     parser.add_argument("--show", action="store_true",
                         help="measure nothing: show what was measured last")
     parser.add_argument("--plots", metavar="DIR", help="draw there what there is")
+    parser.add_argument("--refresh", metavar="FILE",
+                        help="write all figures there are into that page")
     parser.add_argument("--out", default=os.path.join(origin.TOP, "build", "bench"),
                         metavar="DIR", help="JSON goes there, and the disk under test")
     parser.add_argument("--programs", default=peers.BUILD, help=argparse.SUPPRESS)
@@ -260,6 +262,8 @@ def main():
     print(report.summary(report.read(options.out, chosen), chosen == ALL))
     if options.plots:
         plots.draw(report.read(options.out, ALL), options.plots, report.best)
+    if options.refresh:
+        report.refresh(options.refresh, report.read(options.out, ALL))
     return status
 
 

@@ -177,21 +177,94 @@ AIMS = [
 ]
 
 
+def aims(results):
+    """[(words, aim, measured or None, what it was measured against), ...]"""
+    by_name = {r["world"]: r for r in results}
+    rows = []
+    for words, aim, value in AIMS:
+        found = value(by_name) or (None, "")
+        rows.append((words, aim, *found))
+    return rows
+
+
 def summary(results, is_all):
     """Aim and measured; is_all: those not measured, too."""
-    by_name = {r["world"]: r for r in results}
     lines = ["", "aims (agent / the other, medians)",
              "  %-54s %6s %9s" % ("", "aim", "measured")]
-    for words, aim, value in AIMS:
-        found = value(by_name)
-        if not found or found[0] is None:
-            if not is_all:
-                continue
+    for words, aim, measured, other in aims(results):
+        if measured is not None:
+            lines.append("  %-54s %6.4g %9.2f  %-4s %s" % (
+                words, aim, measured, "met" if measured <= aim else "MISS", other))
+        elif is_all:
             lines.append("  %-54s %6.4g %9s" % (words, aim, "-"))
-            continue
-        lines.append("  %-54s %6.4g %9.2f  %-4s %s" % (
-            words, aim, found[0], "met" if found[0] <= aim else "MISS", found[1]))
     return "\n".join(lines) if len(lines) > 3 else ""
+
+
+# -- the page ----------------------------------------------------------------------
+
+CELLS = (("CPU s", lambda c: "%.2f" % c["cpu_s"]),
+         ("CPU s/GiB", lambda c: "%.2f" % c["cpu_s_per_gib"]),
+         ("wall s", lambda c: "%.2f" % c["wall_s"]),
+         ("PSS MiB", _mib("pss_mib")), ("own MiB", _mib("own_mib")),
+         ("wire MB", lambda c: "%.1f" % (c["wire_bytes"] / 1e6)),
+         ("requests / conns", lambda c: "%d / %d" % (c["requests"], c["connections"])),
+         ("switches", lambda c: "%d" % c["switches"]))
+
+
+def _row(cells):
+    return "| " + " | ".join(cells) + " |"
+
+
+def _figures(results):
+    lines = [_row(["aim: the agent / the other", "at most", "measured", "the other"]),
+             _row(["---"] * 4)]
+    for words, aim, measured, other in aims(results):
+        lines.append(_row([words, "%.4g" % aim, "-" if measured is None else
+                           "%.2f" % measured, other or "-"]))
+    for result in results:
+        if "clients" not in result:
+            continue
+        most = max((c["rounds"] for c in result["clients"].values()), default=0)
+        lines += ["", "**%s** (%s; %d rounds)" % (result["world"], result["title"],
+                                                  most), "",
+                  _row(["client", *[n for n, _ in CELLS], "agent/it: CPU", "wall"]),
+                  _row(["---"] * (len(CELLS) + 3))]
+        for name, client in result["clients"].items():
+            if client["rounds"]:
+                ratio = result["ratios"].get(name)
+                few = " (%d rounds)" % client["rounds"] if client["rounds"] < most \
+                    else ""
+                lines.append(_row([name + few, *[show(client) for _, show in CELLS],
+                                   *(["%.2f" % ratio[f] for f in ("cpu_s", "wall_s")]
+                                     if ratio else ["", ""])]))
+        lines += [_row([name, "SKIPPED: " + why] + [""] * (len(CELLS) + 1))
+                  for name, why in result["skipped"].items()]
+    for result in results:
+        if result["world"] in ("idle", "first-byte") and "ratio" in result:
+            words = "; ".join(" ".join(line.split())
+                              for line in text(result).strip().split("\n")[1:])
+            lines += ["", "**%s** (%s): %s" % (result["world"], result["title"], words)]
+    return lines
+
+
+def _floor_rows(results):
+    return [_row([part, "%.3f" % result[part]]) for result in results
+            if result["world"] == "limit" for part in PARTS]
+
+
+def refresh(path, results):
+    """Write the figures into a page, between its `<!-- figures -->` marks."""
+    with open(path) as stream:
+        page = stream.read()
+    for name, lines in (("figures", _figures(results)),
+                        ("limit", [_row(["part", "s/GiB"]), _row(["---"] * 2),
+                                   *_floor_rows(results)])):
+        begin, end = "<!-- %s -->" % name, "<!-- end of %s -->" % name
+        head, rest = page.split(begin)
+        page = head + begin + "\n\n" + "\n".join(lines) + "\n\n" + end + \
+            rest.split(end)[1]
+    with open(path, "w") as stream:
+        stream.write(page)
 
 
 # -- files -------------------------------------------------------------------------
