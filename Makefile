@@ -1,6 +1,7 @@
 # make                     build/agent
 # make check               every test (scripts/check installs what they need)
-# make bench               what it costs, measured here (docs/bench)
+# make bench               what it costs beside its peers, measured here (docs/bench)
+# make limit               what no client can do without, measured here
 # make SANITIZE=address,undefined ...   the same with sanitizers, in build/san
 # make install DESTDIR= PREFIX=/usr/local
 CC ?= gcc
@@ -49,6 +50,7 @@ $(OBJ)/%.o: %.c
 -include $(shell find $(OBJ) $(BUILD)/lint -name '*.d' 2>/dev/null)
 
 include tests/lab/lab.mk
+include tests/bench/bench.mk
 
 $(BUILD)/tests/unit/unit: $(UNIT_OBJECTS) $(PARTS)
 	@mkdir -p $(@D)
@@ -76,13 +78,16 @@ $(BUILD)/tests/liar/agent: $(OBJ)/tests/liar/liar.o \
 TEST_PROGRAMS = $(addprefix $(BUILD)/tests/,unit/unit jail/jail certs/judge \
 	liar/agent)
 
-tests: all lab $(TEST_PROGRAMS)
+tests: all lab bench-programs $(TEST_PROGRAMS)
 
 check: tests lint-layers
 	scripts/run-tests $(BUILD)
 
 bench:
-	scripts/bench
+	scripts/bench --plots build/bench
+
+limit:
+	scripts/bench limit
 
 demo: all lab
 	scripts/demo
@@ -136,5 +141,5 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all tests check bench demo lint lint-layers tidy format install clean
+.PHONY: all tests check bench limit demo lint lint-layers tidy format install clean
 .DEFAULT_GOAL := all
