@@ -22,8 +22,8 @@
  *     LIST. N answers any number of NOTE, ATTEMPT and the call's own messages,
  *     then exactly one DONE. REPLAY and CHECK_CHAIN have a FILE before them.
  *   After a good LIST: K FETCH for any of the listed files, or parts of them,
- *     several at once (net works on as many as there are connections, in the
- *     order asked); N answers each with HEAD (where content comes), DATA...,
+ *     several at once (net works on as many as there are connections, or
+ *     WIRE_STREAMS times as many over HTTP/2, in the order asked); N answers each with HEAD (where content comes), DATA...,
  *     FETCHED. K gives every slot back with SLOT, and may let a FETCH end
  *     earlier with TRIM.
  *   DOCUMENT: N answers BODY, then DATA (index 0) through the ring, which K gives
@@ -39,6 +39,7 @@
 #define WIRE_ANY UINT64_MAX
 #define WIRE_UNKNOWN UINT64_MAX /* a size that nobody named */
 #define WIRE_MAX_FILES 65536
+#define WIRE_STREAMS 8 /* answers at once for each connection, where HTTP/2 allows */
 
 /* M(name, NAME): messages; F macros: U(field, max) number, S(field, max) text. */
 #define WIRE_MESSAGES(M)               \

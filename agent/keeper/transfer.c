@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define TICK_MS 100
-#define ASKED_AHEAD 4 /* for each connection: what net has to do next */
+#define ASKED_AHEAD (WIRE_STREAMS + 2) /* for each connection: net is never idle */
 
 /* --- the list ------------------------------------------------------------------- */
 

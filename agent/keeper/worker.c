@@ -20,13 +20,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SLOT_BYTES (256u << 10)
-#define SLOTS_SPARE 8
+#define SLOT_BYTES (64u << 10)
+#define SLOTS_SPARE 16
+#define SLOTS_MAX 256u
 #define SYSTEM_CA "/etc/ssl/certs/ca-certificates.crt"
 #define RING_NAME "cloud-dp-agent-ring"
 #define MFD_NOEXEC_SEAL_BIT 0x0008U /* not in Debian 12's headers */
 #define ANSWER_MAX_MS 20000 /* set-up and cancel need no network */
-#define SLOTS_HELD 4 /* given back together, while net has others to fill */
+#define SLOTS_HELD 16 /* given back together, while net has others to fill */
 
 struct worker {
 	int sock;
@@ -263,7 +264,8 @@ struct worker *worker_start(const struct worker_options *o, struct err *e)
 	}
 	w->message->fd = -1;
 	w->connections = (unsigned)o->settings->connections;
-	w->slots = w->connections + SLOTS_SPARE;
+	w->slots = w->connections * WIRE_STREAMS + SLOTS_SPARE;
+	w->slots = w->slots < SLOTS_MAX ? w->slots : SLOTS_MAX;
 	w->pid = spawn_role("net", &w->sock, e);
 	w->out->sock = w->sock;
 	if (w->pid < 0) {

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SEND_AT 4 /* full slots */
+
 enum slot_state {
 	SLOT_FREE,
 	SLOT_FILLING,
@@ -38,6 +40,8 @@ struct download {
 	unsigned free_slots;
 	struct fetch *fetches;
 	unsigned active; /* of them, with a request */
+	unsigned unsent; /* full slots that wait to travel together */
+	bool is_multiplexed; /* the source speaks HTTP/2 */
 	/* the source */
 	enum wire_source kind;
 	const struct entry_list *files;
@@ -115,6 +119,7 @@ enum err_code download_set_source(struct download *d,
 	d->files = s->files;
 	d->form = s->form;
 	d->is_single_file = s->is_single_file;
+	d->is_multiplexed = false;
 	d->token_for_files = s->token_for_files;
 	d->offer_client = s->offer_client;
 	d->base_url = strdup(s->base_url);
@@ -153,8 +158,8 @@ enum err_code download_slot(struct download *d, uint64_t slot, struct err *e)
 	return ERR_OK;
 }
 
-/* Hand the filled part of the slot to the keeper: a full one at once, since it is
- * work for a while; others travel with what else there is to say. */
+/* Hand the filled part of the slot to the keeper: some full ones at once, since they
+ * are work for a while; others travel with what else there is to say. */
 static enum err_code send_slot(struct fetch *f, struct err *e)
 {
 	struct download *d = f->download;
@@ -170,12 +175,15 @@ static enum err_code send_slot(struct fetch *f, struct err *e)
 			       .offset = f->position - f->filled,
 			       .slot = (uint64_t)f->slot,
 			       .length = f->filled };
-	bool is_full = f->filled == d->options.slot_bytes;
+	d->unsent += f->filled == d->options.slot_bytes;
 	d->slots[f->slot] = SLOT_SENT;
 	f->slot = -1;
 	f->filled = 0;
 	enum err_code rc = wire_put(d->options.out, WIRE_DATA, &m, e);
-	return rc == ERR_OK && is_full ? wire_flush(d->options.out, e) : rc;
+	if (rc != ERR_OK || d->unsent < SEND_AT)
+		return rc;
+	d->unsent = 0;
+	return wire_flush(d->options.out, e);
 }
 
 /* --- what the server says ------------------------------------------------------ */
@@ -365,6 +373,7 @@ static void on_done(void *arg, const struct http_response *r)
 	struct err e = { 0 };
 	f->call = NULL;
 	d->active--;
+	d->is_multiplexed = r->is_multiplexed && f->end == WIRE_UNKNOWN;
 	/* no DP behind this URL, but a plain WebDAV server: docs/wire.md 5.3 */
 	if (r->result.code == ERR_OK && r->head.status == 404 &&
 	    f->form == WIRE_FORM_SCCM && d->form != WIRE_FORM_SCCM) {
@@ -449,13 +458,26 @@ static enum err_code request(struct fetch *f, struct err *e)
 	return f->call ? ERR_OK : e->code;
 }
 
-/* As many as there are connections, in the order asked. */
+/* Over one connection of HTTP/2 several answers come by turns: more than one for
+ * each connection that we may have spares the pauses between them. Each fills a
+ * slot. */
+static unsigned most_active(const struct download *d)
+{
+	unsigned many = d->options.connections * WIRE_STREAMS;
+	unsigned most = d->options.slots - d->options.slots / 4;
+	if (!d->is_multiplexed)
+		return d->options.connections;
+	return many < most ? many : most;
+}
+
+/* As many as there may be, in the order asked. */
 static void begin_waiting(struct download *d)
 {
+	unsigned most = most_active(d);
 	for (struct fetch *f = d->fetches, *next; f; f = next) {
 		struct err why = { 0 };
 		next = f->next;
-		if (d->active >= d->options.connections)
+		if (d->active >= most)
 			return;
 		if (f->call)
 			continue;

@@ -423,6 +423,9 @@ static void note_peer(struct http_call *c)
 	struct http_response *r = &c->response;
 	const char *ip = NULL;
 	curl_off_t looked_up = 0, connected = 0;
+	long version = 0;
+	curl_easy_getinfo(c->easy, CURLINFO_HTTP_VERSION, &version);
+	r->is_multiplexed = version == CURL_HTTP_VERSION_2_0;
 	if (curl_easy_getinfo(c->easy, CURLINFO_PRIMARY_IP, &ip) == CURLE_OK && ip)
 		snprintf(r->address, sizeof(r->address), "%s", ip);
 	curl_easy_getinfo(c->easy, CURLINFO_NAMELOOKUP_TIME_T, &looked_up);

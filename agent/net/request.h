@@ -69,6 +69,7 @@ struct http_response {
 	char address[64];    /* of the peer */
 	unsigned connect_ms; /* TCP only */
 	uint64_t received;   /* body bytes */
+	bool is_multiplexed; /* HTTP/2: others can share the connection */
 	const struct resolve_result *walk;  /* of the last host; NULL = none */
 	const struct verify_story *story;   /* NULL = no TLS */
 };
