@@ -33,8 +33,7 @@ struct receive {
 	bool is_planned;
 	struct spread spread;        /* large files in several streams */
 	uint64_t margin;             /* of the last receive_next_part() */
-	struct receive_trim trim;
-	bool has_trim;               /* to be told */
+	struct roster_file *cut;     /* some of its streams may end earlier; NULL */
 };
 
 static enum err_code no_memory(struct err *e)
@@ -190,7 +189,8 @@ enum err_code receive_begin(struct receive *r, const char *source_host,
 	r->host[strcspn(r->host, "\n")] = '\0'; /* the note's separator */
 	r->cursor = r->done = 0;
 	r->bytes_done = r->bytes_resumed = 0;
-	r->is_planned = r->has_trim = false;
+	r->is_planned = false;
+	r->cut = NULL;
 	r->spread = (struct spread){ 0 };
 	return ERR_OK;
 }
@@ -381,10 +381,14 @@ bool receive_next_part(struct receive *r, const struct spread_case *c,
 
 bool receive_next_trim(struct receive *r, struct receive_trim *out)
 {
-	bool has_trim = r->has_trim;
-	*out = r->trim;
-	r->has_trim = false;
-	return has_trim;
+	struct roster_file *f = r->cut;
+	if (f && f->part && f->part->split &&
+	    split_next_cut(f->part->split, &out->asked, &out->end)) {
+		out->index = f->index;
+		return true;
+	}
+	r->cut = NULL;
+	return false;
 }
 
 static struct roster_file *look(struct receive *r, uint64_t index,
@@ -465,12 +469,8 @@ static enum err_code part_head(struct receive *r, struct stream *s,
 		forget(r, f);
 		return rc;
 	}
-	s->state = STREAM_COMING;
-	if (f->part->split->is_agreed)
-		return ERR_OK;
-	split_agreed(f->part->split, r->margin, s, &r->trim.asked, &r->trim.end);
-	r->trim.index = h->index;
-	r->has_trim = true;
+	split_begun(f->part->split, r->margin, s);
+	r->cut = f;
 	return ERR_OK;
 }
 
@@ -612,8 +612,8 @@ static enum err_code settle_parts(struct receive *r, struct roster_file *f,
 	if (f->part->have < f->size)
 		return ERR_OK;
 	if (split_is_busy(split)) {
-		r->trim.index = f->index;
-		r->has_trim |= split_unwanted(split, &r->trim.asked, &r->trim.end);
+		split_whole(split);
+		r->cut = f;
 		return ERR_OK;
 	}
 	part_unsplit(f->part);

@@ -78,8 +78,8 @@ bool receive_next(struct receive *r, struct receive_ask *out);
  */
 bool receive_next_part(struct receive *r, const struct spread_case *c,
 		       struct receive_ask *out);
-/* Has an answer been found out to be longer than what is needed of it? Then the
- * FETCH of index and asked is to end before `end`. Told once. */
+/* Is there an answer of which less is needed than was asked for? Then the FETCH of
+ * index and asked is to end before `end`. Each is told once. */
 struct receive_trim {
 	uint64_t index, asked, end;
 };

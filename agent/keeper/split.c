@@ -54,13 +54,13 @@ static const struct stream *ask(struct stream *stream)
 }
 
 /* The first stream alone is there: how far is far enough not to meet it? */
-static const struct stream *ask_second(struct split *s, const struct split_case *c)
+static bool find_begin(struct split *s, const struct split_case *c)
 {
 	uint64_t begin = round_up(s->streams[0].next + c->margin + PART_MOST / 2);
 	if (begin >= s->size || s->size - begin < PART_LEAST)
-		return NULL;
-	s->frontier = begin + part_size(s->size - begin, c->connections);
-	return ask(add(s, begin, s->frontier));
+		return false;
+	s->frontier = begin;
+	return true;
 }
 
 const struct stream *split_next(struct split *s, const struct split_case *c)
@@ -70,11 +70,11 @@ const struct stream *split_next(struct split *s, const struct split_case *c)
 		active += is_active(&s->streams[i]);
 	if (active >= c->connections)
 		return NULL;
-	for (unsigned i = 0; i < s->count; i++)
+	for (unsigned i = 0; s->is_agreed && i < s->count; i++)
 		if (s->streams[i].state == STREAM_IDLE)
 			return ask(&s->streams[i]);
-	if (!s->is_agreed)
-		return s->count == 1 ? ask_second(s, c) : NULL;
+	if (s->count == 1 && !s->is_agreed && !find_begin(s, c))
+		return NULL;
 	/* split_failed() may need a place more for each that is active */
 	if (s->frontier >= s->size || s->count + active + 2 > SPLIT_MAX)
 		return NULL;
@@ -101,21 +101,53 @@ struct stream *split_at(struct split *s, uint64_t offset)
 	return NULL;
 }
 
-bool split_agreed(struct split *s, uint64_t margin, struct stream *second,
-		  uint64_t *name, uint64_t *end)
+/* No other stream than the first is of use. */
+static void give_up_parts(struct split *s)
+{
+	for (unsigned i = s->count; i-- > 1;) {
+		struct stream *t = &s->streams[i];
+		if (!is_active(t)) {
+			drop(s, t);
+			continue;
+		}
+		t->is_cut = t->state != STREAM_UNWANTED;
+		t->state = STREAM_UNWANTED;
+		t->end = t->asked;
+	}
+	s->frontier = s->size;
+}
+
+void split_begun(struct split *s, uint64_t margin, struct stream *part)
 {
 	struct stream *first = &s->streams[0];
-	*end = second->asked;
-	if (first->next + margin >= second->asked) {
-		s->frontier = s->size;
-		second->state = STREAM_UNWANTED;
-		*name = second->asked;
-		return false;
+	uint64_t lowest = s->size;
+	part->state = STREAM_COMING;
+	if (s->is_agreed)
+		return;
+	for (unsigned i = 1; i < s->count; i++)
+		if (s->streams[i].asked < lowest)
+			lowest = s->streams[i].asked;
+	if (first->next + margin >= lowest) {
+		give_up_parts(s);
+		return;
 	}
-	first->end = second->asked;
+	first->end = lowest;
+	first->is_cut = true;
 	s->is_agreed = true;
-	*name = first->asked;
-	return true;
+}
+
+bool split_next_cut(struct split *s, uint64_t *name, uint64_t *end)
+{
+	for (unsigned i = 0; i < s->count; i++) {
+		struct stream *t = &s->streams[i];
+		if (!t->is_cut)
+			continue;
+		t->is_cut = false;
+		*name = t->asked;
+		*end = t->end;
+		return true;
+	}
+	return false;
 }
 
 void split_ended(struct split *s, struct stream *stream)
@@ -134,28 +166,33 @@ bool split_is_busy(const struct split *s)
 	return false;
 }
 
-bool split_unwanted(struct split *s, uint64_t *name, uint64_t *end)
+void split_whole(struct split *s)
 {
-	for (unsigned i = 0; i < s->count; i++) {
-		struct stream *t = &s->streams[i];
-		if (t->state != STREAM_ASKED)
-			continue;
-		t->state = STREAM_UNWANTED;
-		*name = *end = t->asked;
-		return true;
-	}
+	if (!s->is_agreed)
+		give_up_parts(s);
+}
+
+static bool has_active_part(const struct split *s)
+{
+	for (unsigned i = 1; i < s->count; i++)
+		if (is_active(&s->streams[i]))
+			return true;
 	return false;
 }
 
 bool split_failed(struct split *s, struct stream *stream)
 {
+	if (stream->state == STREAM_UNWANTED) {
+		drop(s, stream);
+		return true;
+	}
 	if (!s->is_agreed) {
-		bool is_first = stream == &s->streams[0];
-		if (!is_first) {
-			drop(s, stream);
-			s->frontier = s->size;
-		}
-		return !is_first;
+		if (stream == &s->streams[0])
+			return false;
+		stream->state = STREAM_IDLE;
+		if (!has_active_part(s))
+			give_up_parts(s);
+		return true;
 	}
 	s->failures = stream->next == stream->asked ? s->failures + 1 : 0;
 	if (s->failures > FAILURES_MAX || s->count == SPLIT_MAX)

@@ -10,10 +10,10 @@
  * their order soon after they came. Only the arithmetic; no file, no message, no
  * clock.
  *
- * It begins with the one stream that asks for the whole file. A second one asks
- * for a part further on: only when the server has agreed to give just that part
- * (split_agreed) the first is told to end where the second begins, and others
- * follow. So a server that knows no ranges costs one request, nothing else.
+ * It begins with the one stream that asks for the whole file. Others ask for parts
+ * further on: only when the server gives one of them the first is told to end where
+ * the parts begin. So a server that knows no ranges costs a few requests, nothing
+ * else.
  */
 #define SPLIT_MAX 128
 #define SPLIT_STEP (1u << 20)  /* bytes; parts begin at multiples of it */
@@ -31,6 +31,7 @@ struct stream {
 	uint64_t next;  /* byte that comes next */
 	uint64_t end;   /* exclusive */
 	enum stream_state state;
+	bool is_cut;    /* net is to be told of `end` */
 };
 
 struct split {
@@ -40,7 +41,7 @@ struct split {
 	uint64_t frontier; /* nobody was asked for what lies behind it */
 	uint64_t ahead;    /* bytes that came and are not hashed yet */
 	unsigned failures; /* in a row that brought nothing */
-	bool is_agreed;    /* the server gives parts */
+	bool is_agreed;    /* the server gives parts, and the first stream is cut */
 };
 
 /* What is decided by. */
@@ -66,24 +67,26 @@ struct stream *split_find(struct split *s, uint64_t asked);
 struct stream *split_at(struct split *s, uint64_t offset);
 
 /*
- * The second stream begins. True: the first ends at its begin from now on; net
- * must be told. False: the first is too near by now; the second is unwanted, which
- * net must be told, too. In both cases *name is the stream that ends before *end.
+ * A part begins to come. The first one decides: where the first stream is far enough
+ * from it, that ends at the begin of the parts from now on; else the parts are
+ * unwanted.
  */
-bool split_agreed(struct split *s, uint64_t margin, struct stream *second,
-		  uint64_t *name, uint64_t *end);
+void split_begun(struct split *s, uint64_t margin, struct stream *part);
+
+/* What net must be told: the stream *name ends before *end. False: nothing more. */
+bool split_next_cut(struct split *s, uint64_t *name, uint64_t *end);
 
 /* It has ended well, wherever that was to be. */
 void split_ended(struct split *s, struct stream *stream);
 
 /* It ended early. What came of it stays, the rest will be asked for again; false
- * where nothing came so often enough, or for the first stream before parts
- * were agreed on. The second before that: it is forgotten. */
+ * where nothing came so often enough, or for the first stream before there are parts.
+ * A part before that: when all have failed there will be none. */
 bool split_failed(struct split *s, struct stream *stream);
 
-/* All bytes are here, but some streams have not ended. True: the second one is of
- * no use any more, and net must be told that *name ends before *end. */
-bool split_unwanted(struct split *s, uint64_t *name, uint64_t *end);
+/* All bytes are here: parts that have not begun are of no use any more. */
+void split_whole(struct split *s);
+/* Has net more to say of some stream? */
 bool split_is_busy(const struct split *s);
 
 /* How far bytes are in the file without a gap, from `have` on. What lies before

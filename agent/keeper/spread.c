@@ -4,9 +4,10 @@
 
 #define LOOK_MS 100
 #define WORTH_BYTES (64ull << 20) /* less is over before it pays */
-#define TRIAL_MS 300              /* how fast is one stream? */
-#define HELP_MS 1500              /* has it helped? A new one begins slowly */
+#define TRIAL_MS 200              /* how fast is one stream? */
+#define HELP_MS 3000              /* have more helped? A new one begins slowly */
 #define HELP_FACTOR 1.3
+#define FEW 2                     /* where they have not */
 #define SLOW (32.0 * 1024 * 1024 / 1000) /* bytes a ms */
 #define LONG_MS 3000              /* what is left must take so long */
 
@@ -43,15 +44,16 @@ static unsigned allow(struct spread *s, const struct spread_case *c)
 	if (s->is_settled)
 		return s->allowed;
 	int64_t ms = c->now_ms - s->since_ms;
-	if (ms < (s->allowed == 1 ? TRIAL_MS : HELP_MS))
+	bool is_trial = s->allowed == 1;
+	if (ms < (is_trial ? TRIAL_MS : HELP_MS))
 		return s->allowed;
 	double rate = (double)(bytes_of(s->file) - s->since_bytes) / (double)ms;
 	double left = (double)(s->file->size - bytes_of(s->file));
-	bool is_useful = s->allowed == 1 ? rate < SLOW && left > rate * LONG_MS :
-					   rate > s->rate * HELP_FACTOR;
-	s->is_settled = s->allowed > 1 && !is_useful;
-	if (is_useful)
-		s->allowed *= 2;
+	if (is_trial && rate < SLOW && left > rate * LONG_MS)
+		s->allowed = c->connections;
+	s->is_settled = !is_trial;
+	if (s->is_settled && rate < s->rate * HELP_FACTOR)
+		s->allowed = FEW;
 	s->rate = rate;
 	begin_count(s, c->now_ms);
 	return s->allowed;
@@ -86,10 +88,14 @@ const struct stream *spread_next(struct spread *s, struct roster *list,
 				 const struct spread_case *c,
 				 struct roster_file **file)
 {
-	if (s->is_refused || c->connections < 2 || !look(s, list, c))
+	if (!look(s, list, c))
 		return NULL;
 	struct roster_file *f = *file = s->file;
 	if (f->state != FILE_COMING || f->part->fd < 0)
+		return NULL;
+	/* one that is cut into parts needs them all, whatever has failed */
+	bool has_parts = f->part->split && f->part->split->is_agreed;
+	if (!has_parts && (s->is_refused || c->connections < 2))
 		return NULL;
 	unsigned allowed = allow(s, c);
 	struct split_case now = {

@@ -8,16 +8,16 @@
  * When is a large file to come in several streams? A fast link is filled by one,
  * and a second would only be unfair to others. Storage in the cloud limits each
  * connection, so there it is several at once; on-premises only where one is slow,
- * and more of them as long as they help.
+ * and a few where many have not helped: then it is the link that is.
  */
 struct spread {
 	struct roster_file *file; /* borrowed; the one looked at, NULL = none */
 	int64_t looked_ms;        /* when files were last compared */
 	int64_t since_ms;         /* when counting began */
 	uint64_t since_bytes;     /* of the file, then */
-	double rate;              /* bytes a ms, with the streams of before */
+	double rate;              /* bytes a ms, of one stream */
 	unsigned allowed;         /* streams */
-	bool is_settled;          /* more streams would not help */
+	bool is_settled;          /* how many has been decided */
 	bool is_refused;          /* this source gives no parts */
 };
 

@@ -86,7 +86,7 @@ static enum err_code ask_next(struct transfer *t, unsigned *pending,
 				       .connections = connections,
 				       .margin = worker_ring_bytes(t->worker),
 				       .is_cloud = t->kind == WIRE_SOURCE_CLOUD };
-	if (receive_next_trim(t->receive, &trim)) {
+	while (rc == ERR_OK && receive_next_trim(t->receive, &trim)) {
 		struct wire_trim m = { .index = trim.index,
 				       .asked = trim.asked,
 				       .end = trim.end };

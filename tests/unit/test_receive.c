@@ -955,7 +955,7 @@ static enum err_code bytes_at(struct receive *r, uint64_t offset, size_t len)
 /* A large file that is coming, and the second part of it asked for. */
 static struct receive *two_parts(struct receive_ask *part)
 {
-	const struct spread_case c = { .connections = 8, .margin = MIB,
+	const struct spread_case c = { .connections = 2, .margin = MIB,
 				       .is_cloud = true, .now_ms = 1000 };
 	struct receive_ask ask;
 	struct receive *r = fresh(ANY);
@@ -966,7 +966,6 @@ static struct receive *two_parts(struct receive_ask *part)
 	assert_true(receive_next_part(r, &c, part));
 	assert_true(part->offset > 2 * MIB && part->end > part->offset);
 	assert_string_equal(part->etag, "\"v\"");
-	assert_false(receive_next_part(r, &c, &ask));
 	return r;
 }
 

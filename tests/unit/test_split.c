@@ -23,10 +23,11 @@ static void agree(uint64_t have)
 	split_begin(&s, 0, have, SIZE);
 	struct stream *second = ask();
 	assert_non_null(second);
-	second->state = STREAM_COMING;
-	assert_true(split_agreed(&s, eight.margin, second, &name, &end));
+	split_begun(&s, eight.margin, second);
+	assert_true(split_next_cut(&s, &name, &end));
 	assert_true(name == 0);
 	assert_true(end == second->asked);
+	assert_false(split_next_cut(&s, &name, &end)); /* told once */
 }
 
 TEST(split_next__one_stream__second_part_beyond_what_may_be_under_way)
@@ -37,7 +38,8 @@ TEST(split_next__one_stream__second_part_beyond_what_may_be_under_way)
 	assert_true(second->asked >= 3 * MIB + 5 + eight.margin);
 	assert_true(second->asked % SPLIT_STEP == 0);
 	assert_true(second->end > second->asked && second->end <= SIZE);
-	assert_null(ask()); /* no third before the server has agreed */
+	uint64_t end = second->end;
+	assert_true(ask()->asked == end);
 }
 
 TEST(split_next__too_little_left__nothing)
@@ -79,29 +81,48 @@ TEST(split_next__to_the_end__parts_cover_the_file_and_get_smaller)
 	assert_true(at == SIZE);
 }
 
-TEST(split_agreed__first_stream_has_come_near__second_is_unwanted)
+TEST(split_begun__first_stream_has_come_near__parts_are_unwanted)
 {
 	uint64_t name, end;
 	split_begin(&s, 0, 0, SIZE);
-	struct stream *second = ask();
-	s.streams[0].next = second->asked - eight.margin;
-	second->state = STREAM_COMING;
-	assert_false(split_agreed(&s, eight.margin, second, &name, &end));
-	assert_true(name == second->asked && end == second->asked);
+	uint64_t second = ask()->asked, third = ask()->asked;
+	s.streams[0].next = second - eight.margin;
+	split_begun(&s, eight.margin, split_find(&s, third));
+	for (int i = 0; i < 2; i++) {
+		assert_true(split_next_cut(&s, &name, &end));
+		assert_true((name == second || name == third) && end == name);
+	}
+	assert_false(split_next_cut(&s, &name, &end));
 	/* what comes of it all the same has a place to be thrown away at */
-	assert_ptr_equal(split_at(&s, second->asked), second);
-	split_ended(&s, second);
+	assert_non_null(split_at(&s, third));
+	split_ended(&s, split_find(&s, third));
+	assert_true(split_failed(&s, split_find(&s, second)));
 	assert_int_equal(s.count, 1);
 	assert_true(s.streams[0].end == SIZE);
 	assert_non_null(ask()); /* and it may be tried again */
 }
 
-TEST(split_failed__before_it_was_agreed__second_is_forgotten)
+TEST(split_failed__all_parts_before_one_has_begun__there_are_none)
 {
 	split_begin(&s, 0, 0, SIZE);
-	assert_true(split_failed(&s, ask()));
+	uint64_t second = ask()->asked, third = ask()->asked;
+	assert_true(split_failed(&s, split_find(&s, second)));
+	assert_int_equal(s.count, 3);
+	assert_true(split_failed(&s, split_find(&s, third)));
 	assert_int_equal(s.count, 1);
 	assert_false(split_failed(&s, &s.streams[0]));
+}
+
+TEST(split_failed__one_before_another_has_begun__it_is_asked_for_again)
+{
+	uint64_t name, end;
+	split_begin(&s, 0, 0, SIZE);
+	uint64_t second = ask()->asked, third = ask()->asked;
+	assert_true(split_failed(&s, split_find(&s, second)));
+	split_begun(&s, eight.margin, split_find(&s, third));
+	assert_true(split_next_cut(&s, &name, &end));
+	assert_true(name == 0 && end == second);
+	assert_true(ask()->asked == second);
 }
 
 TEST(split_failed__in_the_midst__the_rest_is_asked_for_again)
@@ -170,17 +191,19 @@ TEST(split_at__bytes_of_nobody__null)
 	assert_null(split_at(&s, t->asked)); /* its head has not come */
 }
 
-TEST(split_unwanted__first_stream_brought_all__second_is_told)
+TEST(split_whole__first_stream_brought_all__net_is_told)
 {
 	uint64_t name = 0, end = 0;
 	split_begin(&s, 0, 0, SIZE);
-	struct stream *second = ask();
+	uint64_t second = ask()->asked;
 	s.streams[0].next = SIZE;
 	split_ended(&s, &s.streams[0]);
 	assert_true(split_is_busy(&s));
-	assert_true(split_unwanted(&s, &name, &end));
-	assert_true(name == second->asked && end == name);
-	assert_false(split_unwanted(&s, &name, &end)); /* told once */
+	split_whole(&s);
+	assert_true(split_next_cut(&s, &name, &end));
+	assert_true(name == second && end == name);
+	split_whole(&s);
+	assert_false(split_next_cut(&s, &name, &end)); /* told once */
 	split_ended(&s, split_find(&s, name));
 	assert_false(split_is_busy(&s));
 }
