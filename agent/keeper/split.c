@@ -3,7 +3,8 @@
 #include <stddef.h>
 
 #define PART_LEAST (4ull << 20)
-#define PART_MOST (32ull << 20)
+#define PART_MOST (64ull << 20)
+#define FIRST_PART (16ull << 20) /* of what the first stream has before it */
 #define FAILURES_MAX 16
 
 static bool is_active(const struct stream *stream)
@@ -56,7 +57,7 @@ static const struct stream *ask(struct stream *stream)
 /* The first stream alone is there: how far is far enough not to meet it? */
 static bool find_begin(struct split *s, const struct split_case *c)
 {
-	uint64_t begin = round_up(s->streams[0].next + c->margin + PART_MOST / 2);
+	uint64_t begin = round_up(s->streams[0].next + c->margin + FIRST_PART);
 	if (begin >= s->size || s->size - begin < PART_LEAST)
 		return false;
 	s->frontier = begin;

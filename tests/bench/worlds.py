@@ -82,9 +82,8 @@ WORLDS = [
             [AGENT, CURL_OPENSSL, CURL2_OPENSSL, ARIA2_MANY, LIBREPO], rounds=3,
             link=links.Proxied(rtt_ms=ms))
       for ms, number in ((1, 500), (30, 500), (150, 200))],
-    World("cap-150ms", "one file of 256 MiB, each connection at most 8 MB/s, round "
-          "trip 150 ms", {"setup.bin": 256 * MIB}, [AGENT, ARIA2_8, CURL_OPENSSL],
-          rounds=3, few={CURL_OPENSSL: 1},
+    World("cap-150ms", "one file of 1 GiB, each connection at most 8 MB/s, round "
+          "trip 150 ms", {"setup.bin": GIB}, [AGENT, ARIA2_8], rounds=2,
           link=links.Proxied(rtt_ms=150, each=8000000)),
     World("tbf-200m", "one file of 64 MiB, link of 200 Mbit/s", FILE_64M,
           [AGENT, CURL_OPENSSL, ARIA2_4, LIBREPO], rounds=2,
