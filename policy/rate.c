@@ -6,7 +6,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#define TEXT_MAX 200 /* no line of agent.conf is longer */
+#define WIDTH_RATE 32000 /* bytes/s that one connection should have */
+#define TEXT_MAX   200   /* no line of agent.conf is longer */
 
 static enum err_code refuse(struct err *e, const char *why)
 {
@@ -96,4 +97,12 @@ int64_t rate_at(const struct rate_rule *rules, size_t n,
 			next_s = at_s;
 	}
 	return next_s;
+}
+
+unsigned rate_width(uint64_t rate, unsigned most)
+{
+	uint64_t width = rate / WIDTH_RATE;
+	if (rate == 0 || width >= most)
+		return most;
+	return width ? (unsigned)width : 1;
 }

@@ -37,4 +37,11 @@ int64_t rate_at(const struct rate_rule *rules, size_t n,
 		const uint64_t plain[RATE_SCOPES], int64_t now_s,
 		uint64_t out[RATE_SCOPES]);
 
+/*
+ * Connections that make sense at such a rate (0 = no limit), at most `most`: each has
+ * 32 kB/s at least, since more of them would only share what one can bring, each
+ * with buffers of its own.
+ */
+unsigned rate_width(uint64_t rate, unsigned most);
+
 #endif

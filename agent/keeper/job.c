@@ -88,7 +88,7 @@ static enum err_code reserve(struct job *j, uint64_t need, struct err *e)
 
 static int64_t source_deadline(const struct job *j, uint64_t need)
 {
-	uint64_t rate = j->request->settings->minimum_rate;
+	uint64_t rate = pacing_minimum(&j->pacing);
 	int64_t at = INT64_MAX;
 	if (rate && need / rate < (uint64_t)INT32_MAX)
 		at = clock_now_ms() + SOURCE_GRACE_MS +
@@ -185,6 +185,7 @@ static struct transfer transfer_of(struct job *j, const struct source *s,
 		.url = s->url,
 		.token = s->token,
 		.host = host,
+		.pacing = &j->pacing,
 		.deadline_ms = j->deadline_ms,
 		.on_tick = on_tick,
 		.arg = j,

@@ -61,11 +61,27 @@ enum err_code transfer_list(struct transfer *t, struct err *e)
 
 /* --- the files -------------------------------------------------------------------- */
 
+/* Requests at once. */
+static unsigned width(const struct transfer *t)
+{
+	unsigned most = worker_connections(t->worker);
+	bool is_cloud = t->kind == WIRE_SOURCE_CLOUD;
+	return t->pacing ? pacing_width(t->pacing, is_cloud, most) : most;
+}
+
+/* The hour may have brought another rate, or the deadline has passed. */
+static enum err_code keep_pace(struct transfer *t, struct err *e)
+{
+	if (t->pacing == NULL || !pacing_turn(t->pacing, clock_wall_s()))
+		return ERR_OK;
+	return worker_send(t->worker, WIRE_PACE, &t->pacing->now, e);
+}
+
 static enum err_code ask_next(struct transfer *t, unsigned *pending,
 			      struct err *e)
 {
 	struct receive_ask ask;
-	while (*pending < worker_connections(t->worker) &&
+	while (*pending < width(t) &&
 	       receive_next(t->receive, &ask)) {
 		struct wire_fetch m = { .index = ask.index,
 					.offset = ask.offset,
@@ -156,6 +172,8 @@ enum err_code transfer_run(struct transfer *t, struct err *e)
 		if (now >= tick_ms) {
 			if (t->on_tick)
 				t->on_tick(t->arg);
+			if (keep_pace(t, e) != ERR_OK)
+				return stop_run(t, e);
 			tick_ms = now + TICK_MS;
 		}
 		if (now >= t->deadline_ms) {

@@ -1,6 +1,7 @@
 #ifndef AGENT_NET_HTTP_H
 #define AGENT_NET_HTTP_H
 
+#include "agent/net/pace.h"
 #include "agent/net/request.h"
 #include "common/url.h"
 
@@ -30,6 +31,9 @@ struct http_call *http_start(struct http *h, const struct http_request *request,
 			     struct err *e);
 void http_cancel(struct http_call *call); /* silent */
 void http_resume(struct http_call *call); /* after HTTP_PAUSE */
+
+/* Limits from now on, also for what is under way; none before the first call. */
+void http_pace(struct http *h, const struct pace_rates *rates);
 
 /*
  * One turn of the loop: sleep until a transfer, one of extra[0..n), DNS or the

@@ -529,6 +529,8 @@ static void on_message(struct net *n, struct wire_msg *m)
 			done(n, &e);
 			_exit(0);
 		}
+	} else if (m->type == WIRE_PACE) {
+		tools_pace(&n->tools, &m->pace);
 	} else if (n->tools.config == NULL) {
 		_exit(1); /* CONFIG is taken by net_main */
 	} else if (m->type == WIRE_FETCH) {

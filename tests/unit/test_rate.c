@@ -120,3 +120,12 @@ TEST(rate_at__several_are_open__the_first_of_each_scope_counts)
 	assert_int_equal(out[RATE_CLOUD], 3000);
 	assert_int_equal(out[RATE_ALL], 4);
 }
+
+TEST(rate_width__by_rate__each_connection_has_enough)
+{
+	assert_int_equal(rate_width(0, 8), 8);
+	assert_int_equal(rate_width(8000, 8), 1);
+	assert_int_equal(rate_width(64 << 10, 8), 2);
+	assert_int_equal(rate_width(2 << 20, 8), 8);
+	assert_int_equal(rate_width(2 << 20, 1), 1);
+}
