@@ -4,9 +4,10 @@
 #include <stdbool.h>
 
 /*
- * How much of the machine this process asks for while others want it, too. Never
- * raised: what is lowered stays so until the process ends, since an ordinary user
- * may not go back (sched(7), RLIMIT_NICE).
+ * How much of the machine this process asks for while others want it, too. To lower
+ * it is anybody's right, to go back not: an ordinary user may only where RLIMIT_NICE
+ * allows nice 0 (sched(7); LimitNICE= in a unit). So whoever depends on the way back
+ * uses a process of its own and ends it.
  */
 struct priority_report {
 	bool is_cpu_idle; /* SCHED_IDLE: runs when nobody else wants to */
@@ -22,6 +23,9 @@ struct priority_report {
  * Source: sched(7), ioprio_set(2).
  */
 void priority_lower(struct priority_report *got);
+
+/* As it is for everybody, as far as that is allowed. False: still low. */
+bool priority_restore(void);
 
 /* Has its CPU priority been lowered, by us or by whoever started us? */
 bool priority_is_low(void);

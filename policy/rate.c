@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #define WIDTH_RATE 32000 /* bytes/s that one connection should have */
-#define TEXT_MAX   200   /* no line of agent.conf is longer */
+#define TEXT_MAX 200   /* no line of agent.conf is longer */
 
 static enum err_code refuse(struct err *e, const char *why)
 {
@@ -47,7 +47,7 @@ static bool is_scope(struct span word, enum rate_scope *scope)
 
 enum err_code rate_parse(const char *text, struct rate_rule *out, struct err *e)
 {
-	struct rate_rule r = {.scope = RATE_ALL};
+	struct rate_rule r = { .scope = RATE_ALL };
 	struct span rest = span_of(text);
 	char window[TEXT_MAX];
 	struct err why = {0};

@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/mask.h"
 #include "common/own.h"
+#include "common/priority.h"
 #include "common/signals.h"
 #include "policy/next.h"
 
@@ -447,8 +448,22 @@ static enum err_code open_draft(struct job *j, struct err *e)
 	return j->receive ? ERR_OK : e->code;
 }
 
+/* What nobody waits for takes what others leave of the machine. net is told by
+ * PACE. */
+static void give_way(struct job *j)
+{
+	struct priority_report got;
+	if (!j->pacing.now.is_idle || j->request->dry_run)
+		return;
+	priority_lower(&got);
+	log_debug("ContentTransferManager", "in the background: cpu=%s io=%s",
+		  got.is_cpu_idle ? "idle" : got.is_nice ? "nice 19" : "as ever",
+		  got.is_io_idle ? "idle" : got.is_io_last ? "last" : "as ever");
+}
+
 static enum err_code download(struct job *j, struct err *e)
 {
+	give_way(j);
 	if (job_settle(j, e) != ERR_OK || job_open_state(j, e) != ERR_OK ||
 	    job_open_cache(j, e) != ERR_OK)
 		return e->code;

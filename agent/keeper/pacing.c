@@ -1,6 +1,6 @@
 #include "agent/keeper/pacing.h"
 
-#define LOOK_EVERY_S     60 /* a clock may be set, a time zone changed */
+#define LOOK_EVERY_S 60 /* a clock may be set, a time zone changed */
 #define BACKGROUND_WIDTH 2
 
 bool pacing_is_background(const struct pacing_job *job, int64_t now_s)
@@ -39,7 +39,7 @@ static void look(struct pacing *p, int64_t now_s)
 void pacing_begin(struct pacing *p, const struct pacing_job *job, int64_t now_s)
 {
 	const struct settings_list *l = &job->settings->rate_schedule;
-	*p = (struct pacing){.job = *job};
+	*p = (struct pacing){ .job = *job };
 	/* settings_load has read them all before: nothing here can be wrong */
 	for (size_t i = 0; i < l->count && p->rule_count < RATE_RULES_MAX; i++)
 		if (rate_parse(l->items[i], &p->rules[p->rule_count], NULL) == ERR_OK)

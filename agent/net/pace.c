@@ -1,12 +1,12 @@
 #include "agent/net/pace.h"
 
-#define SECOND_NS      1000000000
-#define IDLE_NS        SECOND_NS /* buffers have run empty */
-#define NEVER_NS       (INT64_MAX / 4)
-#define READ_MIN       1024u /* of curl's buffer */
-#define READ_MAX       (256u << 10)
+#define SECOND_NS 1000000000
+#define IDLE_NS SECOND_NS /* buffers have run empty */
+#define NEVER_NS (INT64_MAX / 4)
+#define READ_MIN 1024u /* of curl's buffer */
+#define READ_MAX (256u << 10)
 #define READS_A_SECOND 16
-#define BUFFER_MIN     4096u
+#define BUFFER_MIN 4096u
 /* The longest round trip that must not hold a rate down, with half a buffer used. */
 #define ROUND_TRIPS_A_SECOND 10
 

@@ -36,7 +36,8 @@ enum pace_limit {
 struct pace_rates {
 	uint64_t limits[PACE_LIMITS]; /* bytes a second, 0 = none; not YIELD */
 	unsigned connections;         /* at most; rate_width() says how many */
-	bool may_change; /* a limit may come later: keep to what can be limited */
+	bool may_change;    /* a limit may come later: keep to what can be limited */
+	bool is_background; /* leave the link to others (net/yield) */
 };
 
 /* Zero is valid: no limit. */

@@ -4,7 +4,7 @@
 
 void stall_begin(struct stall *s, int64_t now_ms)
 {
-	*s = (struct stall){.step_ms = now_ms};
+	*s = (struct stall){ .step_ms = now_ms };
 }
 
 void stall_hold(struct stall *s, int64_t now_ms)

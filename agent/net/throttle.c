@@ -1,14 +1,16 @@
 #include "agent/net/throttle.h"
 
+#include "agent/net/gauge.h"
 #include "common/clock.h"
 #include "policy/rate.h"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
+#include <stdio.h>
+#include <unistd.h>
 
-#define MS_NS       1000000
+#define MS_NS 1000000
 #define TURN_MAX_MS 3600000
+#define DELAY_OLD_MS 3000
+#define BACKGROUND_READ (16u << 10)
 
 static int64_t now_ns(void)
 {
@@ -17,44 +19,55 @@ static int64_t now_ns(void)
 
 /* --- sockets ---------------------------------------------------------------- */
 
+static size_t least_of(size_t a, size_t b)
+{
+	return a && (b == 0 || a < b) ? a : b;
+}
+
+/* What a connection may hold for the limits of its lane; 0 = what the kernel likes. */
 static size_t buffer_of(const struct throttle *t, enum pace_lane lane)
 {
 	uint64_t rate = pace_rate(&t->pace, lane);
 	return pace_buffer_bytes(rate, rate_width(rate, t->rates.connections));
 }
 
-static void set_buffer(int fd, size_t bytes)
-{
-	int size = (int)bytes;
-	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-}
-
 /* Before connect(): the kernel offers its whole first window to the peer, and 64 KiB
  * are seconds at a low rate. */
-static int on_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
+static int on_open(void *arg, curl_socket_t fd, curlsocktype purpose)
 {
 	const struct throttle_flow *flow = arg;
-	size_t bytes = buffer_of(flow->throttle, flow->lane);
-	if (purpose == CURLSOCKTYPE_IPCXN && bytes)
-		set_buffer(fd, bytes);
+	struct throttle *t = flow->throttle;
+	size_t bytes = buffer_of(t, flow->lane);
+	if (purpose != CURLSOCKTYPE_IPCXN)
+		return CURL_SOCKOPT_OK;
+	if (bytes)
+		gauge_set_buffer(fd, bytes);
+	if (t->socket_count < THROTTLE_SOCKETS)
+		t->sockets[t->socket_count++] = (struct throttle_socket){
+		    .fd = fd, .lane = flow->lane, .buffer = bytes};
 	return CURL_SOCKOPT_OK;
 }
 
+static int on_close(void *arg, curl_socket_t fd)
+{
+	struct throttle *t = arg;
+	for (unsigned i = 0; i < t->socket_count; i++)
+		if (t->sockets[i].fd == fd) {
+			t->sockets[i] = t->sockets[--t->socket_count];
+			break;
+		}
+	return close(fd);
+}
+
 /*
- * The limit has changed under a transfer: a smaller buffer holds from the next
+ * The limit has changed under a connection: a smaller buffer holds from the next
  * window on. A larger one helps as far as the window was scaled when the connection
  * was made; and what once had a size cannot be left to the kernel again.
  */
-static void fit_socket(const struct throttle_flow *flow)
+static void fit(struct throttle_socket *s, size_t bytes)
 {
-	curl_socket_t fd = CURL_SOCKET_BAD;
-	size_t bytes = buffer_of(flow->throttle, flow->lane);
-	int clamp = 1 << 30;
-	if (curl_easy_getinfo(flow->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK ||
-	    fd == CURL_SOCKET_BAD)
-		return;
-	set_buffer(fd, bytes ? bytes : PACE_BUFFER_MAX);
-	setsockopt(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &clamp, sizeof(clamp));
+	s->buffer = bytes;
+	gauge_fit_buffer(s->fd, bytes ? bytes : PACE_BUFFER_MAX);
 }
 
 /* --- limits ------------------------------------------------------------------ */
@@ -64,11 +77,25 @@ static bool is_wider(size_t now, size_t before)
 	return before != 0 && (now == 0 || now > before);
 }
 
+static void set_background(struct throttle *t, int64_t at_ns)
+{
+	bool is_on = t->rates.is_background;
+	t->taken = 0;
+	if (is_on)
+		yield_begin(&t->yield, clock_now_ms());
+	pace_set(&t->pace, PACE_LIMIT_YIELD, is_on ? (uint64_t)t->yield.rate : 0,
+		 at_ns);
+	for (unsigned i = 0; i < t->socket_count && !is_on; i++)
+		if (t->sockets[i].buffer)
+			fit(&t->sockets[i], buffer_of(t, t->sockets[i].lane));
+}
+
 void throttle_set(struct throttle *t, const struct pace_rates *rates)
 {
 	size_t before[PACE_LANES];
 	int64_t at_ns = now_ns();
 	bool is_first = t->rates.connections == 0;
+	bool was_background = t->rates.is_background;
 	for (unsigned i = 0; i < PACE_LANES; i++)
 		before[i] = is_first ? 0 : buffer_of(t, i);
 	t->rates = *rates;
@@ -78,9 +105,70 @@ void throttle_set(struct throttle *t, const struct pace_rates *rates)
 	for (unsigned i = 0; i < PACE_LANES; i++)
 		if (is_wider(buffer_of(t, i), before[i]))
 			t->widened_ms = clock_now_ms();
-	for (struct throttle_flow *f = t->flows; f; f = f->next)
-		if (buffer_of(t, f->lane) != before[f->lane])
-			fit_socket(f);
+	for (unsigned i = 0; i < t->socket_count; i++) {
+		struct throttle_socket *s = &t->sockets[i];
+		size_t bytes = buffer_of(t, s->lane);
+		if (bytes != before[s->lane])
+			fit(s, bytes);
+	}
+	if (rates->is_background != was_background)
+		set_background(t, at_ns);
+}
+
+/* --- yielding ----------------------------------------------------------------- */
+
+/* A delay that has not moved for long was not measured anew: nothing comes, or too
+ * little for it. */
+static bool is_old(const struct throttle_socket *s, const struct gauge *g,
+		   int64_t now_ms)
+{
+	return now_ms - s->delay_ms > DELAY_OLD_MS &&
+	       g->now_us > g->least_us + YIELD_TARGET_US / 4;
+}
+
+static void look_at(struct yield *y, struct throttle_socket *s, int64_t now_ms)
+{
+	struct gauge g;
+	if (!gauge_read(s->fd, &g))
+		return;
+	if (g.now_us != s->delay_us)
+		s->delay_ms = now_ms;
+	if (g.overtaken > s->overtaken)
+		yield_lost(y);
+	s->delay_us = g.now_us;
+	s->overtaken = g.overtaken;
+	yield_sample(y, g.peer, g.least_us, is_old(s, &g, now_ms) ? 0 : g.now_us,
+		     now_ms);
+}
+
+/* A change of a quarter is worth a system call. */
+static bool is_other(size_t now, size_t before)
+{
+	return now &&
+	       (before == 0 || now > before + before / 4 || now < before - before / 4);
+}
+
+static unsigned count_flows(const struct throttle *t)
+{
+	unsigned n = 0;
+	for (const struct throttle_flow *f = t->flows; f; f = f->next)
+		n++;
+	return n;
+}
+
+static void look(struct throttle *t, int64_t now_ms)
+{
+	for (unsigned i = 0; i < t->socket_count; i++)
+		look_at(&t->yield, &t->sockets[i], now_ms);
+	uint64_t rate = yield_turn(&t->yield, t->taken, now_ms);
+	pace_set(&t->pace, PACE_LIMIT_YIELD, rate, now_ns());
+	size_t share = yield_buffer_bytes(&t->yield, count_flows(t));
+	for (unsigned i = 0; i < t->socket_count; i++) {
+		struct throttle_socket *s = &t->sockets[i];
+		size_t bytes = least_of(share, buffer_of(t, s->lane));
+		if (is_other(bytes, s->buffer))
+			fit(s, bytes);
+	}
 }
 
 /* --- flows ------------------------------------------------------------------- */
@@ -118,20 +206,29 @@ static void leave_narrow(const struct throttle *t, CURL *easy)
 		curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, (long)age_s);
 }
 
+static size_t read_bytes(const struct throttle *t, uint64_t rate)
+{
+	size_t bytes = pace_read_bytes(rate);
+	bool is_much = t->rates.is_background && bytes > BACKGROUND_READ;
+	return is_much ? BACKGROUND_READ : bytes;
+}
+
 void throttle_begin(struct throttle *t, struct throttle_flow *flow, CURL *easy,
 		    enum pace_lane lane, int64_t silence_ms)
 {
 	uint64_t rate = pace_rate(&t->pace, lane);
 	throttle_end(flow);
-	*flow = (struct throttle_flow){.throttle = t,
+	*flow = (struct throttle_flow){ .throttle = t,
 				       .next = t->flows,
 				       .easy = easy,
 				       .lane = lane,
-				       .limit_ms = silence_ms};
+				       .limit_ms = silence_ms };
 	t->flows = flow;
-	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)pace_read_bytes(rate));
-	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket);
+	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)read_bytes(t, rate));
+	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_open);
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, flow);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, t);
 	curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
 	curl_easy_setopt(easy, CURLOPT_XFERINFODATA, flow);
 	curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
@@ -141,7 +238,7 @@ void throttle_begin(struct throttle *t, struct throttle_flow *flow, CURL *easy,
 	leave_narrow(t, easy);
 	/* With HTTP/2 libcurl 7.88 offers each stream a window of 32 MB, which no
 	 * option makes smaller: nothing that could be limited. */
-	if (rate || t->rates.may_change) {
+	if (rate || t->rates.may_change || t->rates.is_background) {
 		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
 				 (long)CURL_HTTP_VERSION_1_1);
 		curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 0L);
@@ -172,6 +269,7 @@ bool throttle_may_take(struct throttle_flow *flow)
 
 void throttle_took(struct throttle_flow *flow, size_t bytes)
 {
+	flow->throttle->taken += bytes;
 	pace_took(&flow->throttle->pace, flow->lane, bytes, now_ns());
 }
 
@@ -214,14 +312,29 @@ static struct throttle_flow *first_of(const struct throttle *t, int64_t *wait_ns
 	return first;
 }
 
+/* ms until the link is to be looked at again; -1 = there is nothing to look at. */
+static int turn_of_yield(struct throttle *t)
+{
+	int64_t now_ms = clock_now_ms();
+	if (!t->rates.is_background || t->flows == NULL)
+		return -1;
+	int64_t left_ms = t->yield.turn_ms + YIELD_TURN_MS - now_ms;
+	if (left_ms > 0)
+		return (int)left_ms;
+	look(t, now_ms);
+	return YIELD_TURN_MS;
+}
+
 int throttle_turn(struct throttle *t)
 {
 	struct throttle_flow *f;
-	int64_t wait_ns;
+	int64_t wait_ns, ms = TURN_MAX_MS;
+	int look_ms = turn_of_yield(t);
 	while ((f = first_of(t, &wait_ns)) != NULL)
 		go_on(f);
 	if (wait_ns == INT64_MAX)
-		return -1;
-	int64_t ms = wait_ns / MS_NS + 1;
-	return ms < TURN_MAX_MS ? (int)ms : TURN_MAX_MS;
+		return look_ms;
+	if (wait_ns / MS_NS + 1 < ms)
+		ms = wait_ns / MS_NS + 1;
+	return look_ms >= 0 && look_ms < ms ? look_ms : (int)ms;
 }

@@ -3,19 +3,36 @@
 
 #include "agent/net/pace.h"
 #include "agent/net/stall.h"
+#include "agent/net/yield.h"
 
 #include <curl/curl.h>
 
 /*
- * How much of the link all transfers of curl take together: what net/pace allows,
- * shared by turns, with socket buffers to match, and stalls told from transfers that
- * we hold up ourselves. For easy and http.
+ * How much of the link all transfers of curl take together: what net/pace allows and
+ * what net/yield leaves to others, shared by turns, with socket buffers to match, and
+ * stalls told from transfers that we hold up ourselves. For easy and http.
  */
+#define THROTTLE_SOCKETS 160 /* more than curl keeps: connections + 2, and races */
+
+/* A connection that curl has open, and what it said last (net/gauge). curl does not
+ * tell which transfer it is for; it need not. */
+struct throttle_socket {
+	int fd;
+	enum pace_lane lane;
+	uint32_t delay_us, overtaken;
+	int64_t delay_ms; /* when delay_us became another */
+	size_t buffer;    /* it was given; 0 = the kernel's own */
+};
+
 struct throttle {
 	struct pace_rates rates;
 	struct pace pace;
+	struct yield yield;          /* in the background alone */
 	struct throttle_flow *flows; /* all under way; not owned */
+	struct throttle_socket sockets[THROTTLE_SOCKETS];
+	unsigned socket_count;
 	uint64_t turns;
+	uint64_t taken;     /* bytes, in all */
 	int64_t widened_ms; /* since then buffers may be larger; 0 = always */
 };
 
@@ -51,8 +68,8 @@ void throttle_took(struct throttle_flow *flow, size_t bytes);
 void throttle_pause(struct throttle_flow *flow);
 void throttle_resume(struct throttle_flow *flow);
 
-/* Let go on what a limit held up. Returns ms until it wants to be called again, or
- * -1. */
+/* Look how long others are made to wait, then let go on what was held up and may
+ * now. Returns ms until it wants to be called again, or -1. */
 int throttle_turn(struct throttle *t);
 
 #endif

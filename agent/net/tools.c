@@ -7,6 +7,7 @@
 #include "agent/net/verify.h"
 #include "common/fs.h"
 #include "common/own.h"
+#include "common/priority.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -94,6 +95,8 @@ static enum err_code open_trust(struct tools *t, struct err *e)
 
 void tools_pace(struct tools *t, const struct wire_pace *m)
 {
+	if (m->is_idle && !t->pace.is_idle)
+		priority_lower(&(struct priority_report){ 0 });
 	t->pace = *m;
 	if (t->http == NULL)
 		return; /* done by tools_open() */
@@ -103,6 +106,7 @@ void tools_pace(struct tools *t, const struct wire_pace *m)
 			    [PACE_LIMIT_CLOUD] = m->rate_cloud },
 		.connections = (unsigned)t->config->config.connections,
 		.may_change = m->may_change,
+		.is_background = m->is_background,
 	};
 	http_pace(t->http, &rates);
 }

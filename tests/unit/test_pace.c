@@ -3,7 +3,7 @@
 #include "agent/net/pace.h"
 #include "agent/net/stall.h"
 
-#define S_NS  1000000000LL
+#define S_NS 1000000000LL
 #define MS_NS 1000000LL
 
 /* A reader that takes as soon as it may, `late_ns` too late each time, in pieces. */
@@ -30,7 +30,7 @@ static void read_for(struct reader *r, enum pace_lane lane, uint64_t piece,
 
 static struct reader reader_of(uint64_t rate)
 {
-	struct reader r = {.now_ns = 12345 * MS_NS};
+	struct reader r = { .now_ns = 12345 * MS_NS };
 	pace_set(&r.pace, PACE_LIMIT_ALL, rate, r.now_ns);
 	return r;
 }

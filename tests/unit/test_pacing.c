@@ -20,10 +20,10 @@ static int64_t noon(void)
 static struct pacing begin(const struct settings *s, bool by_service,
 			   int64_t deadline_s, int64_t now_s)
 {
-	struct pacing_job job = {.settings = s,
+	struct pacing_job job = { .settings = s,
 				 .by_service = by_service,
 				 .owns_process = true,
-				 .deadline_s = deadline_s};
+				 .deadline_s = deadline_s };
 	struct pacing p;
 	pacing_begin(&p, &job, now_s);
 	return p;
@@ -31,8 +31,8 @@ static struct pacing begin(const struct settings *s, bool by_service,
 
 TEST(pacing_is_background__auto__the_service_before_the_deadline)
 {
-	struct settings s = {.background = AUTO};
-	struct pacing_job job = {.settings = &s, .by_service = true};
+	struct settings s = { .background = AUTO };
+	struct pacing_job job = { .settings = &s, .by_service = true };
 	assert_true(pacing_is_background(&job, 1000)); /* no deadline */
 	job.deadline_s = 1000;
 	assert_true(pacing_is_background(&job, 999));
@@ -48,8 +48,8 @@ TEST(pacing_is_background__auto__the_service_before_the_deadline)
 
 TEST(pacing_begin__another_job_in_this_process__no_idle_priority)
 {
-	struct settings s = {.background = AUTO};
-	struct pacing_job job = {.settings = &s, .by_service = true};
+	struct settings s = { .background = AUTO };
+	struct pacing_job job = { .settings = &s, .by_service = true };
 	struct pacing p;
 	pacing_begin(&p, &job, noon());
 	assert_int_equal(p.now.is_background, 1);
@@ -62,7 +62,7 @@ TEST(pacing_begin__another_job_in_this_process__no_idle_priority)
 TEST(pacing_turn__a_window_begins__told_once)
 {
 	char *texts[] = {"12:00-13:00 1000 cloud"};
-	struct settings s = {.rate_limit = 5000, .rate_schedule = {texts, 1}};
+	struct settings s = { .rate_limit = 5000, .rate_schedule = {texts, 1 }};
 	int64_t now_s = noon() - 30;
 	struct pacing p = begin(&s, false, 0, now_s);
 	assert_int_equal(p.now.rate, 5000);
@@ -80,7 +80,7 @@ TEST(pacing_turn__a_window_begins__told_once)
 TEST(pacing_turn__the_clock_is_set_back__looked_at_anew)
 {
 	char *texts[] = {"12:00-13:00 1000"};
-	struct settings s = {.rate_schedule = {texts, 1}};
+	struct settings s = { .rate_schedule = {texts, 1 }};
 	struct pacing p = begin(&s, false, 0, noon());
 	assert_int_equal(p.now.rate, 1000);
 	assert_true(pacing_turn(&p, noon() - 7200));
@@ -89,7 +89,7 @@ TEST(pacing_turn__the_clock_is_set_back__looked_at_anew)
 
 TEST(pacing_turn__the_deadline_passes__no_longer_in_the_background)
 {
-	struct settings s = {.background = AUTO};
+	struct settings s = { .background = AUTO };
 	struct pacing p = begin(&s, true, noon() + 5, noon());
 	assert_false(pacing_turn(&p, noon() + 4));
 	assert_true(pacing_turn(&p, noon() + 5));
@@ -99,14 +99,14 @@ TEST(pacing_turn__the_deadline_passes__no_longer_in_the_background)
 
 TEST(pacing_width__low_rates_and_the_background__few_connections)
 {
-	struct settings s = {.rate_limit = 8000, .rate_limit_cloud = 4000};
+	struct settings s = { .rate_limit = 8000, .rate_limit_cloud = 4000 };
 	struct pacing p = begin(&s, false, 0, noon());
 	assert_int_equal(pacing_width(&p, false, 8), 1);
-	s = (struct settings){.rate_limit_cloud = 100000};
+	s = (struct settings){ .rate_limit_cloud = 100000 };
 	p = begin(&s, false, 0, noon());
 	assert_int_equal(pacing_width(&p, false, 8), 8);
 	assert_int_equal(pacing_width(&p, true, 8), 3);
-	s = (struct settings){.background = SETTINGS_BACKGROUND_YES};
+	s = (struct settings){ .background = SETTINGS_BACKGROUND_YES };
 	p = begin(&s, false, 0, noon());
 	assert_int_equal(pacing_width(&p, false, 8), 2);
 	assert_int_equal(pacing_width(&p, false, 1), 1);
@@ -115,7 +115,7 @@ TEST(pacing_width__low_rates_and_the_background__few_connections)
 TEST(pacing_minimum__we_hold_it_up_ourselves__not_asked_of_the_source)
 {
 	char *texts[] = {"12:00-13:00 600 cloud"};
-	struct settings s = {.minimum_rate = 1024};
+	struct settings s = { .minimum_rate = 1024 };
 	struct pacing p = begin(&s, false, 0, noon());
 	assert_int_equal(pacing_minimum(&p), 1024);
 	s.rate_limit = 100000;

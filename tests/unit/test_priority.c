@@ -4,9 +4,12 @@
 
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define NO_RIGHT 77
 
 /* What is lowered stays so: each in a process of its own. Status of `check`. */
 static int in_child(int (*check)(void))
@@ -83,4 +86,58 @@ static int child_inherits(void)
 TEST(priority_lower__what_it_starts__is_low_as_well)
 {
 	assert_int_equal(in_child(child_inherits), 0);
+}
+
+static int there_and_back(void)
+{
+	struct priority_report got;
+	priority_lower(&got);
+	if (!priority_restore() || priority_is_low())
+		return 1;
+	return sched_getscheduler(0) == SCHED_OTHER ? 0 : 2;
+}
+
+TEST(priority_restore__root__as_before)
+{
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(in_child(there_and_back), 0);
+}
+
+static int back_within_the_limit(void)
+{
+	struct rlimit allowed = { 0, 20 };
+	if (setrlimit(RLIMIT_NICE, &allowed) != 0)
+		return NO_RIGHT;
+	if (setuid(65534) != 0)
+		return 10;
+	return there_and_back();
+}
+
+TEST(priority_restore__an_ordinary_user_with_a_limit_of_nice_0__as_before)
+{
+	if (geteuid() != 0)
+		skip();
+	int status = in_child(back_within_the_limit);
+	if (status == NO_RIGHT) /* a root without CAP_SYS_RESOURCE */
+		skip();
+	assert_int_equal(status, 0);
+}
+
+static int back_without_it(void)
+{
+	struct priority_report got;
+	if (setuid(65534) != 0)
+		return 10;
+	priority_lower(&got);
+	return priority_restore() ? 1 : 0;
+}
+
+TEST(priority_restore__an_ordinary_user__refused_and_told)
+{
+	struct rlimit now;
+	if (geteuid() != 0 || getrlimit(RLIMIT_NICE, &now) != 0 ||
+	    now.rlim_max >= 20)
+		skip();
+	assert_int_equal(in_child(back_without_it), 0);
 }

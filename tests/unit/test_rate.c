@@ -27,7 +27,7 @@ struct rules {
 
 static struct rules parse(const char *const *texts)
 {
-	struct rules all = {.n = 0};
+	struct rules all = { .n = 0 };
 	struct err e = {0};
 	for (; *texts; texts++)
 		assert_ok(rate_parse(*texts, &all.r[all.n++], &e));
@@ -73,7 +73,7 @@ TEST(rate_parse__anything_else__refused)
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
 		struct err e = {0};
-		struct rate_rule r = {.rate = 42};
+		struct rate_rule r = { .rate = 42 };
 		assert_err(rate_parse(bad[i], &r, &e), ERR_CONFIG);
 		assert_int_equal(r.rate, 42);
 		assert_non_null(strstr(e.text, "must be a window and a rate"));
