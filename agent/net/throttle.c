@@ -10,7 +10,7 @@
 #define MS_NS 1000000
 #define TURN_MAX_MS 3600000
 #define DELAY_OLD_MS 3000
-#define BACKGROUND_READ (16u << 10)
+#define BACKGROUND_READ (16u << 10) /* all of the smallest buffer: see yield.h */
 
 static int64_t now_ns(void)
 {
@@ -131,7 +131,8 @@ static void look_at(struct yield *y, struct throttle_socket *s, int64_t now_ms)
 	struct gauge g;
 	if (!gauge_read(s->fd, &g))
 		return;
-	if (g.now_us != s->delay_us)
+	bool is_new = g.now_us != s->delay_us;
+	if (is_new)
 		s->delay_ms = now_ms;
 	if (g.overtaken > s->overtaken)
 		yield_lost(y);
@@ -139,6 +140,8 @@ static void look_at(struct yield *y, struct throttle_socket *s, int64_t now_ms)
 	s->overtaken = g.overtaken;
 	yield_sample(y, g.peer, g.least_us, is_old(s, &g, now_ms) ? 0 : g.now_us,
 		     now_ms);
+	if (is_new)
+		yield_measured(y);
 }
 
 /* A change of a quarter is worth a system call. */

@@ -5,17 +5,18 @@
 #define RATE_FIRST 128000.0
 #define RATE_MOST 1e12
 #define MINUTE_MS 60000
-#define DOUBLE_EVERY_MS 100    /* or two round trips */
-#define CUT_EVERY_MS 300    /* the one before has to be felt */
-#define GAIN 0.05   /* of the rate, a turn, without any queue */
+#define DOUBLE_EVERY_MS 100 /* or two round trips */
+#define CUT_EVERY_MS 300 /* the one before has to be felt */
+#define GAIN 0.05 /* of the rate, a turn, without any queue */
 #define GAIN_LEAST 3000.0 /* bytes a second: two packets a second */
-#define GAIN_STREAK 10     /* turns without a queue that double it */
-#define GAIN_MOST 4      /* times */
-#define LOSS 0.12   /* of the rate, a turn, at twice the target */
-#define TARGET_LEAST_US 4000.0 /* delays come in steps of a millisecond */
-#define TARGET_HEALS 0.005 /* of the difference, a turn */
-#define SEEN_FADES 0.95   /* a turn */
-#define SEEN_SLACK 1.1    /* room to find out that there is more */
+#define STREAK 10 /* turns without a queue, then */
+#define STREAK_TIMES 4 /* the gain */
+#define LOSS 0.12 /* of the rate, a turn, at twice the target */
+#define SEEN_FADES 0.95 /* a turn */
+#define BEST_FADES 0.999
+#define PROBE_AFTER 10 /* turns */
+#define PROBE_SHARE 4
+#define SEEN_SLACK 1.1 /* room to find out that there is more */
 #define BASE_SLACK 1.25
 #define BUFFER_MIN (16u << 10) /* whole packets must fit, or nothing is measured */
 #define BUFFER_MAX (208u << 10)
@@ -23,7 +24,6 @@
 void yield_begin(struct yield *y, int64_t now_ms)
 {
 	*y = (struct yield){ .rate = RATE_FIRST,
-			     .target_us = YIELD_TARGET_US,
 			     .turn_ms = now_ms,
 			     .cut_ms = now_ms,
 			     .doubled_ms = now_ms };
@@ -85,6 +85,11 @@ void yield_sample(struct yield *y, uint64_t peer, uint32_t least_us, uint32_t no
 		y->round_us = now_us;
 }
 
+void yield_measured(struct yield *y)
+{
+	y->is_new = true;
+}
+
 void yield_lost(struct yield *y)
 {
 	y->has_loss = true;
@@ -118,45 +123,44 @@ static void double_it(struct yield *y, int64_t now_ms)
 	y->rate *= 2;
 }
 
-/* A queue that overflows below the target: half of where it did is the target, for
- * a minute or so. */
-static void set_target(struct yield *y)
-{
-	y->target_us += (YIELD_TARGET_US - y->target_us) * TARGET_HEALS;
-	if (!y->has_loss || !y->has_delay || y->queue_us / 2.0 >= y->target_us)
-		return;
-	y->target_us = y->queue_us / 2.0;
-	if (y->target_us < TARGET_LEAST_US)
-		y->target_us = TARGET_LEAST_US;
-}
-
-/* A link that has been empty for long is taken faster. */
+/* A link that has been empty for a while is taken faster, up to half of what it is
+ * known to have. */
 static void grow(struct yield *y, double off)
 {
-	double times = 1 + (double)y->streak / GAIN_STREAK;
 	double step = y->rate * GAIN > GAIN_LEAST ? y->rate * GAIN : GAIN_LEAST;
 	y->streak = y->has_delay && off > 0.75 ? y->streak + 1 : 0;
-	y->rate += step * off * (times < GAIN_MOST ? times : GAIN_MOST);
+	if (y->streak > STREAK && y->rate < y->best / 2)
+		step *= STREAK_TIMES;
+	y->rate += step * off;
 }
 
 /* Without a sample: half of what an empty queue would bring, so that there are some
  * again. */
 static void steer(struct yield *y, int64_t now_ms)
 {
-	double queue_us = y->has_delay ? y->queue_us : y->target_us / 2;
-	double off = (y->target_us - queue_us) / y->target_us;
-	if (y->has_delay && queue_us > y->target_us / 4)
+	double queue_us = y->has_delay ? y->queue_us : YIELD_TARGET_US / 2.0;
+	double off = (YIELD_TARGET_US - queue_us) / YIELD_TARGET_US;
+	if (y->has_delay && queue_us > YIELD_TARGET_US / 4.0)
 		y->is_settled = true;
 	if (y->has_loss || off < 0)
 		y->streak = 0;
-	if (y->has_loss || off <= -1)
+	if (y->has_loss || (off <= -1 && y->is_new))
 		cut(y, now_ms);
 	else if (off < 0)
-		y->rate += y->rate * LOSS * off;
+		y->rate += y->is_new ? y->rate * LOSS * off : 0;
 	else if (!y->is_settled && y->has_delay)
 		double_it(y, now_ms);
 	else
 		grow(y, off);
+}
+
+static uint64_t until_next(struct yield *y)
+{
+	double probe = y->best / PROBE_SHARE;
+	if (y->silent < PROBE_AFTER || y->rate >= probe)
+		return (uint64_t)y->rate;
+	y->silent = 0;
+	return (uint64_t)probe;
 }
 
 uint64_t yield_turn(struct yield *y, uint64_t bytes, int64_t now_ms)
@@ -168,7 +172,9 @@ uint64_t yield_turn(struct yield *y, uint64_t bytes, int64_t now_ms)
 	y->seen *= SEEN_FADES;
 	if (came > y->seen)
 		y->seen = came;
-	set_target(y);
+	y->best *= BEST_FADES;
+	if (y->seen > y->best)
+		y->best = y->seen;
 	steer(y, now_ms);
 	/* where somebody else holds it up, it must not run away */
 	if (y->rate > 2 * y->seen && y->rate > RATE_FIRST)
@@ -177,17 +183,18 @@ uint64_t yield_turn(struct yield *y, uint64_t bytes, int64_t now_ms)
 		y->rate = YIELD_FLOOR;
 	if (y->rate > RATE_MOST)
 		y->rate = RATE_MOST;
+	y->silent = y->is_new ? 0 : y->silent + 1;
 	y->bytes = bytes;
 	y->turn_ms = now_ms;
-	y->has_delay = y->has_loss = false;
+	y->has_delay = y->is_new = y->has_loss = false;
 	y->queue_us = y->round_us = 0;
-	return (uint64_t)y->rate;
+	return until_next(y);
 }
 
 size_t yield_buffer_bytes(const struct yield *y, unsigned connections)
 {
 	double rate = y->rate < SEEN_SLACK * y->seen ? y->rate : SEEN_SLACK * y->seen;
-	double time_us = BASE_SLACK * y->base_us + y->target_us;
+	double time_us = BASE_SLACK * y->base_us + YIELD_TARGET_US;
 	double bytes = rate * time_us / 1e6 / (connections ? connections : 1);
 	if (!y->is_settled)
 		return 0;

@@ -16,8 +16,7 @@
  *
  * Delay beyond the base, the least of the last ten minutes at that peer, is queueing.
  * Below YIELD_TARGET_US the rate grows, the less the nearer; above it shrinks; at
- * twice the target, or where packets were lost, it is halved; a queue that overflows
- * earlier lowers the target for a while. It begins low and
+ * twice the target, or where packets were lost, it is halved. It begins low and
  * doubles until the first sign of a queue. Alone on a link that makes a queue of the
  * target and all of the link; beside a transfer that fills the queue, YIELD_FLOOR: it
  * always goes on. As with all of its kind, a queue that never was empty in ten
@@ -42,7 +41,6 @@ struct yield_peer {
 struct yield {
 	struct yield_peer peers[YIELD_PEERS];
 	double rate;      /* bytes a second; 0 = not begun */
-	double target_us; /* YIELD_TARGET_US, or less after losses */
 	unsigned streak;  /* turns without a queue */
 	bool is_settled;  /* the doubling is over */
 	int64_t turn_ms;  /* of the last yield_turn() */
@@ -50,9 +48,11 @@ struct yield {
 	int64_t doubled_ms;
 	uint64_t bytes;   /* taken, as told at the last turn */
 	double seen;      /* most that came lately, bytes a second */
+	double best;      /* the same, fading in a quarter of an hour */
+	unsigned silent;  /* turns without a measurement */
 	uint32_t base_us; /* of the sample that came last */
 	/* of the turn under way */
-	bool has_delay, has_loss;
+	bool has_delay, is_new, has_loss;
 	uint32_t queue_us, round_us; /* the worst of its samples */
 };
 
@@ -62,10 +62,16 @@ void yield_begin(struct yield *y, int64_t now_ms);
  * nothing), and now (0 = not measured anew). */
 void yield_sample(struct yield *y, uint64_t peer, uint32_t least_us, uint32_t now_us,
 		  int64_t now_ms);
+/* The last sample was measured since the turn before: only that halves the rate. */
+void yield_measured(struct yield *y);
 /* Packets were lost, or overtaken. */
 void yield_lost(struct yield *y);
 
-/* bytes: taken since begin, in all. Returns the rate from now on. */
+/*
+ * bytes: taken since begin, in all. Returns the rate until the next turn. What trickles
+ * is not measured by the kernel: after a second without, one turn is a probe, at a
+ * quarter of what the link is known to have.
+ */
 uint64_t yield_turn(struct yield *y, uint64_t bytes, int64_t now_ms);
 
 /*

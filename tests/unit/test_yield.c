@@ -94,6 +94,7 @@ static double run(struct link *l, int64_t ms)
 		if (l->now_ms % YIELD_TURN_MS)
 			continue;
 		yield_sample(&l->y, 7, 0, (uint32_t)(l->rtt_ms * 1000), l->now_ms);
+		yield_measured(&l->y);
 		yield_turn(&l->y, (uint64_t)l->taken, l->now_ms);
 		size_t buffer = yield_buffer_bytes(&l->y, 1);
 		l->window = buffer ? (double)buffer : l->window * 1.1;
@@ -146,6 +147,7 @@ TEST(yield__a_queue_that_stays__never_below_the_floor)
 	yield_sample(&y, 1, 1000, 0, 0);
 	for (int64_t t = 100; t < 60000; t += 100) {
 		yield_sample(&y, 1, 0, 500000, t);
+		yield_measured(&y);
 		rate = yield_turn(&y, (uint64_t)t * 8, t);
 	}
 	assert_int_equal(rate, YIELD_FLOOR);
@@ -173,11 +175,13 @@ TEST(yield__another_way_with_a_longer_delay__taken_for_the_base_in_time)
 	yield_sample(&y, 1, 5000, 5000, t);
 	for (; t < 5 * 60000; t += 100) {
 		yield_sample(&y, 1, 0, 105000, t);
+		yield_measured(&y);
 		rate = yield_turn(&y, bytes += rate / 10, t);
 	}
 	assert_int_equal(rate, YIELD_FLOOR);
 	for (; t < 13 * 60000; t += 100) {
 		yield_sample(&y, 1, 0, 105000, t);
+		yield_measured(&y);
 		rate = yield_turn(&y, bytes += rate / 10, t);
 	}
 	assert_true(rate > 1000000);
@@ -202,6 +206,7 @@ TEST(yield__somebody_else_is_slower__the_rate_does_not_run_away)
 	yield_begin(&y, 0);
 	for (int64_t t = 100; t < 60000; t += 100) {
 		yield_sample(&y, 1, 1000, 1000, t);
+		yield_measured(&y);
 		rate = yield_turn(&y, (uint64_t)t * 500, t); /* 500 kB/s come */
 	}
 	assert_in_range(rate, 500000, 1100000);
@@ -233,4 +238,22 @@ TEST(yield_buffer_bytes__while_doubling_left_alone__then_base_and_target)
 	assert_int_equal(yield_buffer_bytes(&y, 2), 16 << 10);
 	y.rate = y.seen = 1e9;
 	assert_int_equal(yield_buffer_bytes(&y, 2), 208 << 10);
+}
+
+TEST(yield__nothing_is_measured_at_the_floor__a_probe_each_second)
+{
+	struct yield y;
+	unsigned probes = 0;
+	uint64_t bytes = 0;
+	yield_begin(&y, 0);
+	y.best = 1e6;
+	y.rate = YIELD_FLOOR;
+	y.is_settled = true;
+	for (int64_t t = 100; t <= 5000; t += 100) {
+		yield_sample(&y, 1, 1000, 200000, t); /* an old one, from then */
+		uint64_t rate = yield_turn(&y, bytes, t);
+		bytes += rate / 10;
+		probes += rate > 200000;
+	}
+	assert_in_range(probes, 4, 6);
 }
