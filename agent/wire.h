@@ -28,6 +28,7 @@
  *     earlier with TRIM.
  *   DOCUMENT: N answers BODY, then DATA (index 0) through the ring, which K gives
  *     back with SLOT, then DONE.
+ *   K PACE, once before CONFIG and whenever something of it changes: no answer.
  *   K CANCEL ends the call or all fetches; N answers one DONE, nothing of the
  *     old comes after it.
  */
@@ -59,6 +60,7 @@
 	M(fetch, FETCH)                \
 	M(trim, TRIM)                  \
 	M(slot, SLOT)                  \
+	M(pace, PACE)                  \
 	M(cancel, CANCEL)              \
 	/* net to keeper */            \
 	M(ready, READY)                \
@@ -93,7 +95,7 @@
 	U(revocation, 2) /* 0 off, 1 leaf, 2 chain */                         \
 	S(proxy_http, WIRE_URL) S(proxy_https, WIRE_URL)                      \
 	S(proxy_bypass, WIRE_LISTS)                                           \
-	U(connections, 64) U(rate_limit, WIRE_ANY)                            \
+	U(connections, 64)                                                    \
 	U(connect_timeout_ms, 3600000) U(stall_timeout_ms, 3600000)           \
 	U(ring_slots, 256) U(slot_bytes, 1u << 20)                            \
 	S(interfaces, WIRE_LISTS) /* ADDRESS lines, see locreq.h */
@@ -183,6 +185,12 @@ enum wire_form {
 #define WIRE_FIELDS_trim(U, S) \
 	U(index, WIRE_MAX_FILES) U(asked, WIRE_ANY) U(end, WIRE_ANY)
 #define WIRE_FIELDS_slot(U, S) U(slot, 255)
+/* How fast, from now on; bytes a second, 0 = no limit. may_change: other rates may
+ * come later. is_background: yield to other traffic. is_idle: with idle priority,
+ * which is for good. */
+#define WIRE_FIELDS_pace(U, S)                                                \
+	U(rate, WIRE_ANY) U(rate_on_prem, WIRE_ANY) U(rate_cloud, WIRE_ANY)   \
+	U(may_change, 1) U(is_background, 1) U(is_idle, 1)
 #define WIRE_FIELDS_cancel(U, S) U(unused, 0)
 
 #define WIRE_FIELDS_ready(U, S) \

@@ -4,6 +4,7 @@
 #include "common/own.h"
 #include "common/url.h"
 #include "policy/check.h"
+#include "policy/rate.h"
 #include "policy/window.h"
 
 #include <fcntl.h>
@@ -24,6 +25,12 @@ static const struct schema_word revocations[] = { { "off", 0 }, { "leaf", 1 },
 						  { "chain", 2 }, { NULL, 0 } };
 static const struct schema_word state_messages[] = {
 	{ "no", 0 }, { "yes", 1 }, { "auto", 2 }, { NULL, 0 },
+};
+static const struct schema_word backgrounds[] = {
+	{ "no", SETTINGS_BACKGROUND_NO },
+	{ "yes", SETTINGS_BACKGROUND_YES },
+	{ "auto", SETTINGS_BACKGROUND_AUTO },
+	{ NULL, 0 },
 };
 static const struct schema_word levels[] = {
 	{ "error", LOG_ERROR }, { "warning", LOG_WARNING }, { "info", LOG_INFO },
@@ -134,6 +141,19 @@ const struct schema_row settings_rows[] = {
 	  .low = 1, .high = 64, .what = "to one source at a time" },
 	{ ROW(SIZE, "transfer", "rate_limit", rate_limit), .fallback = "0",
 	  .high = ANY_SIZE, .what = "bytes a second in all; 0 = none" },
+	{ ROW(SIZE, "transfer", "rate_limit_on_prem", rate_limit_on_prem),
+	  .fallback = "0", .high = ANY_SIZE,
+	  .what = "from distribution points; 0 = none" },
+	{ ROW(SIZE, "transfer", "rate_limit_cloud", rate_limit_cloud),
+	  .fallback = "0", .high = ANY_SIZE,
+	  .what = "from cloud services and storage; 0 = none" },
+	{ ROW(LIST, "transfer", "rate_schedule", rate_schedule),
+	  .check = rate_check,
+	  .what = "other rates by the hour: Mon-Fri 08:00-18:00 200k cloud" },
+	{ ROW(WORD, "transfer", "background", background), .fallback = "auto",
+	  .words = backgrounds,
+	  .what = "yield to other traffic; auto: the service, before the "
+		  "deadline" },
 	{ ROW(TIME, "transfer", "connect_timeout", connect_timeout_ms),
 	  .fallback = "10s", .low = 10, .high = HOUR, .what = "for TCP and TLS" },
 	{ ROW(TIME, "transfer", "stall_timeout", stall_timeout_ms),
@@ -479,25 +499,27 @@ static void check_pair(struct load *l)
 		    "[client] %s without %s: give both or none", has, lacks);
 }
 
-/* More windows than can be kept. */
-static void check_windows(struct load *l)
+/* More values of a list than can be kept. */
+static void check_count(struct load *l, size_t row, size_t max)
 {
 	const struct settings *s = l->settings;
-	if (s->windows.count <= WINDOW_MAX)
+	const struct schema_row *r = &settings_rows[row];
+	size_t count = schema_values(r, s);
+	if (count <= max)
 		return;
-	struct span rest = span_of(s->origins[row_of("schedule", "window")]);
-	struct span line = rest;
-	for (size_t i = 0; i <= WINDOW_MAX; i++)
+	struct span rest = span_of(s->origins[row]), line = rest;
+	for (size_t i = 0; i <= max; i++)
 		span_split(&rest, '\n', &line);
 	bool is_set = span_is(line, "--set");
 	autobuf origin = { 0 };
-	buf_print(&origin, "%.*s%s", SPAN_ARG(line),
-		  is_set ? " schedule.window" : "");
+	buf_print(&origin, "%.*s", SPAN_ARG(line));
+	if (is_set)
+		buf_print(&origin, " %s.%s", r->section, r->key);
 	l->set_is_bad |= is_set;
 	l->file_is_bad |= !is_set;
 	ini_problem(l->problems, origin.at ? origin.at : "settings", 0,
-		    "[schedule] window stands %zu times: at most %d can be kept",
-		    s->windows.count, WINDOW_MAX);
+		    "[%s] %s stands %zu times: at most %zu can be kept", r->section,
+		    r->key, count, max);
 }
 
 enum err_code settings_load(const struct settings_input *in,
@@ -516,7 +538,8 @@ enum err_code settings_load(const struct settings_input *in,
 	    (rc = read_environment(&l, in->environment, e)) != ERR_OK)
 		return rc;
 	check_pair(&l);
-	check_windows(&l);
+	check_count(&l, row_of("schedule", "window"), WINDOW_MAX);
+	check_count(&l, row_of("transfer", "rate_schedule"), RATE_RULES_MAX);
 	bool only_set = l.set_is_bad && !l.file_is_bad;
 	return ini_summary(problems, before, only_set ? ERR_USAGE : ERR_CONFIG, e);
 }

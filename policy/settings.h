@@ -9,6 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum settings_background {
+	SETTINGS_BACKGROUND_NO,
+	SETTINGS_BACKGROUND_YES,
+	SETTINGS_BACKGROUND_AUTO, /* jobs of the service, before their deadline */
+};
+
 /*
  * agent.conf(5). The meaning, default and range of every key stand in the
  * table of policy/settings.c, from which --check-config and the man page come.
@@ -56,6 +62,9 @@ struct settings {
 	int64_t connect_timeout_ms, stall_timeout_ms;
 	int64_t deadline_ms;      /* whole download; 0 = none */
 	uint64_t minimum_rate;    /* bytes/s averaged over a source; 0 = none */
+	uint64_t rate_limit_on_prem, rate_limit_cloud; /* beside rate_limit */
+	struct settings_list rate_schedule; /* texts for policy/rate */
+	uint64_t background;      /* enum settings_background */
 	/* [cache] */
 	char *cache_directory;
 	uint64_t cache_size, min_free;

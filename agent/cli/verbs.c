@@ -43,6 +43,7 @@ static struct job_request request_of(const struct verbs_run *r)
 		.to = r->options.to,
 		.from = r->options.from,
 		.dry_run = r->options.dry_run,
+		.owns_process = true,
 	};
 }
 

@@ -2,6 +2,7 @@
 
 #include "agent/keeper/events.h"
 #include "agent/keeper/metrics.h"
+#include "agent/keeper/pacing.h"
 #include "agent/keeper/poll.h"
 #include "agent/keeper/task.h"
 #include "common/clock.h"
@@ -130,6 +131,8 @@ static void stop_unwanted(struct crew *s)
 		why = "policy names another hash";
 	else if (item->answer.state != DUE_NOW)
 		why = item->answer.reason;
+	else if (w->yields_until_s && clock_wall_s() >= w->yields_until_s)
+		why = "its deadline has passed: it goes on in the foreground";
 	if (why == NULL)
 		return;
 	log_info("ContentTransferManager", "stopped: %s content=%s", why, w->name);
@@ -153,12 +156,15 @@ static void decide(struct crew *s)
 	plan_decide(&s->plan, now_s);
 	stop_unwanted(s);
 	s->decide_at_s = s->plan.next_s;
-	/* Work under way ends with its window. */
-	if (crew_of_kind(s, WORK_JOB)) {
+	/* Work under way ends with its window, and yields until its deadline. */
+	struct work *w = crew_of_kind(s, WORK_JOB);
+	if (w) {
 		int64_t end_s = window_end(s->plan.windows, s->plan.window_count,
 					   now_s);
 		if (end_s > now_s && end_s < s->decide_at_s)
 			s->decide_at_s = end_s;
+		if (w->yields_until_s > now_s && w->yields_until_s < s->decide_at_s)
+			s->decide_at_s = w->yields_until_s;
 	}
 }
 
@@ -374,6 +380,7 @@ static int run_job(void *arg)
 		.deployment = j->item->deployment,
 		.content = j->item->deployment->content,
 		.by_service = true,
+		.owns_process = true,
 		.is_kept = plan_keeps,
 		.kept_arg = &j->crew->plan,
 		.on_progress = child_report,
@@ -383,6 +390,21 @@ static int run_job(void *arg)
 	enum err_code rc = task_run(&request, "service", &report, &e);
 	job_report_free(&report);
 	return rc == ERR_OK ? 0 : child_fail(&e);
+}
+
+/* Idle priority is for good, so a job that has it is begun anew at its deadline. */
+static int64_t yields_until(const struct settings *settings,
+			    const struct deployment *d)
+{
+	struct pacing_job job = { .settings = settings,
+				  .by_service = true,
+				  .owns_process = true,
+				  .deadline_s = d->deadline_s };
+	bool is_for_ever = settings->background == SETTINGS_BACKGROUND_YES ||
+			   d->deadline_s == 0;
+	if (!pacing_is_background(&job, clock_wall_s()))
+		return 0;
+	return is_for_ever ? INT64_MAX : d->deadline_s;
 }
 
 static void start_due(struct crew *s)
@@ -397,7 +419,9 @@ static void start_due(struct crew *s)
 		return;
 	job.item = item;
 	struct work what = { .kind = WORK_JOB,
-			     .content = item->deployment->content };
+			     .content = item->deployment->content,
+			     .yields_until_s = yields_until(&s->settings,
+							    item->deployment) };
 	snprintf(what.name, sizeof(what.name), "%s", item->name);
 	memcpy(what.hash, item->deployment->hash, sizeof(what.hash));
 	s->no_start_ms = 0;

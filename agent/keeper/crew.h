@@ -25,6 +25,8 @@ struct work {
 	char name[CONTENT_NAME_SIZE];  /* "ABC00042.3"; "" = no content */
 	struct content content;
 	char hash[DIGEST_HEX_SIZE];    /* that JOB was started for */
+	int64_t yields_until_s;        /* JOB in the background, until its deadline
+					* (epoch); INT64_MAX = for ever; 0 = it is not */
 	struct control_peer *peer;     /* is answered when it ends; NULL = nobody */
 	int64_t end_by_ms;  /* SIGTERM then (boot clock); INT64_MAX = never */
 	int64_t kill_at_ms; /* asked to end: SIGKILL then; INT64_MAX = not asked */

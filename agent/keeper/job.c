@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/mask.h"
 #include "common/own.h"
+#include "common/priority.h"
 #include "common/signals.h"
 #include "policy/next.h"
 
@@ -88,7 +89,7 @@ static enum err_code reserve(struct job *j, uint64_t need, struct err *e)
 
 static int64_t source_deadline(const struct job *j, uint64_t need)
 {
-	uint64_t rate = j->request->settings->minimum_rate;
+	uint64_t rate = pacing_minimum(&j->pacing);
 	int64_t at = INT64_MAX;
 	if (rate && need / rate < (uint64_t)INT32_MAX)
 		at = clock_now_ms() + SOURCE_GRACE_MS +
@@ -185,6 +186,7 @@ static struct transfer transfer_of(struct job *j, const struct source *s,
 		.url = s->url,
 		.token = s->token,
 		.host = host,
+		.pacing = &j->pacing,
 		.deadline_ms = j->deadline_ms,
 		.on_tick = on_tick,
 		.arg = j,
@@ -446,8 +448,22 @@ static enum err_code open_draft(struct job *j, struct err *e)
 	return j->receive ? ERR_OK : e->code;
 }
 
+/* What nobody waits for takes what others leave of the machine. net is told by
+ * PACE. */
+static void give_way(struct job *j)
+{
+	struct priority_report got;
+	if (!j->pacing.now.is_idle || j->request->dry_run)
+		return;
+	priority_lower(&got);
+	log_debug("ContentTransferManager", "in the background: cpu=%s io=%s",
+		  got.is_cpu_idle ? "idle" : got.is_nice ? "nice 19" : "as ever",
+		  got.is_io_idle ? "idle" : got.is_io_last ? "last" : "as ever");
+}
+
 static enum err_code download(struct job *j, struct err *e)
 {
+	give_way(j);
 	if (job_settle(j, e) != ERR_OK || job_open_state(j, e) != ERR_OK ||
 	    job_open_cache(j, e) != ERR_OK)
 		return e->code;

@@ -20,6 +20,8 @@ struct job_request {
 	/* Nobody waits for it: what a source asks for with Retry-After is not
 	 * waited for, but put into the error for whoever plans the next try. */
 	bool by_service;
+	/* This process ends with it, so it may have idle priority for good. */
+	bool owns_process;
 	/* Contents of the cache that do not make room for this one; NULL. */
 	bool (*is_kept)(void *arg, const char *name);
 	void *kept_arg;

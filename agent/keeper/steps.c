@@ -25,6 +25,14 @@ void job_begin(struct job *j, const struct job_request *request,
 			   .began_ms = clock_now_ms(),
 			   .deadline_ms = INT64_MAX,
 			   .patience_ms = request->by_service ? 0 : PATIENCE_MS };
+	struct pacing_job considerate = {
+		.settings = request->settings,
+		.by_service = request->by_service,
+		.owns_process = request->owns_process,
+		.deadline_s = request->deployment ?
+				      request->deployment->deadline_s : 0,
+	};
+	pacing_begin(&j->pacing, &considerate, clock_wall_s());
 	if (request->settings->deadline_ms > 0)
 		j->deadline_ms = j->began_ms + request->settings->deadline_ms;
 	content_name(&report->content, j->name);
@@ -121,7 +129,9 @@ enum err_code job_start(struct job *j, bool needs_ring, struct err *e)
 		.settings = j->request->settings,
 		.client_id = j->client_id ? j->client_id : "",
 		.needs_ring = needs_ring,
+		.pace = needs_ring ? &j->pacing.now : NULL,
 	};
+	pacing_turn(&j->pacing, clock_wall_s());
 	j->worker = worker_start(&o, e);
 	return j->worker ? ERR_OK : e->code;
 }

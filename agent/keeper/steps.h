@@ -2,6 +2,7 @@
 #define AGENT_KEEPER_STEPS_H
 
 #include "agent/keeper/cache.h"
+#include "agent/keeper/pacing.h"
 #include "agent/keeper/record.h"
 #include "agent/keeper/report.h"
 
@@ -16,6 +17,7 @@ struct job {
 	char hash[DIGEST_HEX_SIZE]; /* expected; "" = nobody named one */
 	const char *host;           /* source under way; borrowed; "" */
 	struct worker *worker;
+	struct pacing pacing;
 	struct record *record;      /* NULL where it cannot be kept */
 	struct cache *cache;        /* NULL with --to */
 	char *client_id;

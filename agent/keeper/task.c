@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/own.h"
+#include "common/priority.h"
 #include "common/signals.h"
 
 #include <stdio.h>
@@ -263,6 +264,10 @@ static void run_job(struct task *t)
 	t->ended_s = clock_wall_s();
 	t->is_arrival = rc == ERR_OK && t->report->result != JOB_CACHED;
 	content_name(&t->report->content, t->name);
+	/* what hooks do is not ours to slow down */
+	if (priority_is_low() && q.owns_process && !priority_restore())
+		log_debug(COMPONENT, "hooks run with idle priority: RLIMIT_NICE "
+				     "does not let us go back");
 }
 
 /* Nothing was tried, so there is nothing to tell: a wrong command line, a state

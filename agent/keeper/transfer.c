@@ -74,6 +74,22 @@ static enum err_code ask_for(struct transfer *t, const struct receive_ask *ask,
 	return worker_send(t->worker, WIRE_FETCH, &m, e);
 }
 
+/* Requests at once. */
+static unsigned width(const struct transfer *t)
+{
+	unsigned most = worker_connections(t->worker);
+	bool is_cloud = t->kind == WIRE_SOURCE_CLOUD;
+	return t->pacing ? pacing_width(t->pacing, is_cloud, most) : most;
+}
+
+/* The hour may have brought another rate, or the deadline has passed. */
+static enum err_code keep_pace(struct transfer *t, struct err *e)
+{
+	if (t->pacing == NULL || !pacing_turn(t->pacing, clock_wall_s()))
+		return ERR_OK;
+	return worker_send(t->worker, WIRE_PACE, &t->pacing->now, e);
+}
+
 /* Whole files first; parts of those that are coming where connections are left. */
 static enum err_code ask_next(struct transfer *t, unsigned *pending,
 			      int64_t now_ms, struct err *e)
@@ -81,7 +97,7 @@ static enum err_code ask_next(struct transfer *t, unsigned *pending,
 	struct receive_ask ask;
 	struct receive_trim trim;
 	enum err_code rc = ERR_OK;
-	unsigned connections = worker_connections(t->worker);
+	unsigned connections = width(t), ahead = connections * ASKED_AHEAD;
 	const struct spread_case c = { .now_ms = now_ms,
 				       .connections = connections,
 				       .margin = worker_ring_bytes(t->worker),
@@ -92,7 +108,10 @@ static enum err_code ask_next(struct transfer *t, unsigned *pending,
 				       .end = trim.end };
 		rc = worker_send(t->worker, WIRE_TRIM, &m, e);
 	}
-	while (rc == ERR_OK && *pending < connections * ASKED_AHEAD &&
+	/* net would begin with as many as there are connections */
+	if (connections < worker_connections(t->worker))
+		ahead = connections;
+	while (rc == ERR_OK && *pending < ahead &&
 	       receive_next(t->receive, &ask))
 		rc = ask_for(t, &ask, pending, e);
 	while (rc == ERR_OK && *pending < connections &&
@@ -182,6 +201,8 @@ enum err_code transfer_run(struct transfer *t, struct err *e)
 		if (now >= tick_ms) {
 			if (t->on_tick)
 				t->on_tick(t->arg);
+			if (keep_pace(t, e) != ERR_OK)
+				return stop_run(t, e);
 			tick_ms = now + TICK_MS;
 		}
 		if (now >= t->deadline_ms) {

@@ -1,6 +1,7 @@
 #ifndef AGENT_KEEPER_TRANSFER_H
 #define AGENT_KEEPER_TRANSFER_H
 
+#include "agent/keeper/pacing.h"
 #include "agent/keeper/receive.h"
 #include "agent/keeper/worker.h"
 #include "policy/content.h"
@@ -18,6 +19,7 @@ struct transfer {
 	const char *url, *token, *host;
 	enum wire_rung rung;           /* in: remembered; out: what worked */
 	enum wire_form form;
+	struct pacing *pacing;         /* borrowed; NULL = as fast as it goes */
 	int64_t deadline_ms;           /* boot clock; INT64_MAX = none */
 	void (*on_tick)(void *arg);    /* about ten times a second */
 	void *arg;

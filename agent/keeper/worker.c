@@ -1,5 +1,6 @@
 #include "agent/keeper/worker.h"
 
+#include "agent/keeper/pacing.h"
 #include "common/clock.h"
 #include "common/fs.h"
 #include "common/log.h"
@@ -193,7 +194,6 @@ static enum err_code send_config(struct worker *w,
 		.proxy_https = span_of(settings_proxy(s, true)),
 		.proxy_bypass = lines(w, settings_no_proxy(s)),
 		.connections = s->connections,
-		.rate_limit = s->rate_limit,
 		.connect_timeout_ms = (uint64_t)s->connect_timeout_ms,
 		.stall_timeout_ms = (uint64_t)s->stall_timeout_ms,
 		.ring_slots = w->slots,
@@ -201,6 +201,18 @@ static enum err_code send_config(struct worker *w,
 		.interfaces = interfaces(w),
 	};
 	return wire_send(w->sock, WIRE_CONFIG, &m, -1, e);
+}
+
+static enum err_code send_pace(struct worker *w, const struct worker_options *o,
+			       struct err *e)
+{
+	struct pacing_job by_hand = { .settings = o->settings };
+	struct pacing p;
+	if (o->pace)
+		return wire_send(w->sock, WIRE_PACE, o->pace, -1, e);
+	pacing_begin(&p, &by_hand, clock_wall_s());
+	p.now.is_background = p.now.is_idle = 0; /* small things: over at once */
+	return wire_send(w->sock, WIRE_PACE, &p.now, -1, e);
 }
 
 static enum err_code send_files(struct worker *w, const struct worker_options *o,
@@ -272,6 +284,7 @@ struct worker *worker_start(const struct worker_options *o, struct err *e)
 		w->sock = -1;
 	} else if ((!o->needs_ring || make_ring(w, e) == ERR_OK) &&
 		   send_files(w, o, e) == ERR_OK &&
+		   send_pace(w, o, e) == ERR_OK &&
 		   send_config(w, o, e) == ERR_OK && await_ready(w, e) == ERR_OK) {
 		return w;
 	}

@@ -21,6 +21,9 @@ struct worker_options {
 	const char *ca_file, *crl_file;  /* instead of the settings'; NULL */
 	const char *identity_file;       /* for the site; NULL = not needed */
 	bool needs_ring;                 /* a transfer is planned */
+	/* How fast, from the begin; NULL = as settings say now, not in the
+	 * background. */
+	const struct wire_pace *pace;
 };
 
 /*

@@ -7,9 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_LOW_SPEED 1024L /* bytes/s: slower than that is a stall */
-#define PACE_AHEAD_US 50000 /* the rate limit may be overdrawn by so much */
-
 /* --- from curl's callbacks ------------------------------------------------ */
 
 static size_t on_header(char *line, size_t size, size_t n, void *arg)
@@ -42,42 +39,6 @@ bool easy_give_head(struct http_call *c)
 				  &c->sink_error) == ERR_OK;
 }
 
-/* curl's own limit looks at a transfer between two reads, and a read may bring all
- * of a small file: what comes in all is held up here, by turns. */
-static void count_rate(struct http *h, size_t n)
-{
-	int64_t now_us = clock_now_ms() * 1000;
-	if (h->options.rate_limit == 0)
-		return;
-	if (h->paced_us < now_us)
-		h->paced_us = now_us;
-	h->paced_us += (int64_t)((double)n * 1e6 / (double)h->options.rate_limit);
-}
-
-static int64_t too_early_us(const struct http *h)
-{
-	return h->paced_us - PACE_AHEAD_US - clock_now_ms() * 1000;
-}
-
-int easy_pace(struct http *h)
-{
-	for (;;) {
-		struct http_call *first = NULL; /* who has waited longest */
-		for (struct http_call *c = h->calls; c; c = c->next)
-			if (c->paced_turn && c->easy &&
-			    (first == NULL || c->paced_turn < first->paced_turn))
-				first = c;
-		int64_t left_us = too_early_us(h);
-		if (first == NULL)
-			return -1;
-		if (left_us > 0)
-			return left_us < 3600000000 ? (int)(left_us / 1000) + 1 :
-						      3600000;
-		first->paced_turn = 0;
-		curl_easy_pause(first->easy, CURLPAUSE_CONT);
-	}
-}
-
 static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 {
 	struct http_call *c = arg;
@@ -90,18 +51,17 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 	if (!easy_give_head(c))
 		return 0;
 	if (c->request.on_data && is_2xx(c)) {
-		if (too_early_us(c->http) > 0) {
-			c->paced_turn = ++c->http->paced_turns;
+		if (!throttle_may_take(&c->flow))
 			return CURL_WRITEFUNC_PAUSE;
-		}
 		switch (c->request.on_data(c->request.arg, (struct span){ bytes, n },
 					   &c->sink_error)) {
 		case HTTP_PAUSE:
+			throttle_pause(&c->flow);
 			return CURL_WRITEFUNC_PAUSE;
 		case HTTP_ABORT:
 			return 0;
 		case HTTP_TAKEN:
-			count_rate(c->http, n);
+			throttle_took(&c->flow, n);
 			c->response.received += n;
 			return n;
 		}
@@ -187,15 +147,8 @@ static void set_tls(struct http_call *c)
 static void set_limits(struct http_call *c)
 {
 	const struct http_options *o = &c->http->options;
-	long low = MAX_LOW_SPEED;
-	if (o->rate_limit && o->rate_limit / (4 * o->connections) < MAX_LOW_SPEED)
-		low = (long)(o->rate_limit / (4 * o->connections));
-	curl_easy_setopt(c->easy, CURLOPT_LOW_SPEED_LIMIT, low > 1 ? low : 1L);
-	curl_easy_setopt(c->easy, CURLOPT_LOW_SPEED_TIME,
-			 (long)(o->stall_timeout_ms + 999) / 1000);
 	curl_easy_setopt(c->easy, CURLOPT_CONNECTTIMEOUT_MS,
 			 (long)o->connect_timeout_ms);
-	curl_easy_setopt(c->easy, CURLOPT_BUFFERSIZE, 256L << 10);
 	if (c->deadline_ms) {
 		int64_t left = c->deadline_ms - clock_now_ms();
 		curl_easy_setopt(c->easy, CURLOPT_TIMEOUT_MS,
@@ -293,6 +246,9 @@ bool easy_open(struct http_call *c)
 	set_request(c);
 	set_tls(c);
 	set_limits(c);
+	throttle_begin(&c->http->throttle, &c->flow, c->easy,
+		       c->request.leg == HTTP_SITE ? PACE_ON_PREM : PACE_CLOUD,
+		       c->http->options.stall_timeout_ms);
 	return true;
 }
 
@@ -315,6 +271,13 @@ static const char *said(const struct http_call *c, CURLcode code)
 	return c->error_text[0] ? c->error_text : curl_easy_strerror(code);
 }
 
+static enum err_code stalled(struct http_call *c, const char *host)
+{
+	return err_set(&c->response.result, ERR_STALLED,
+		       "%s sent next to nothing for %u s", host,
+		       c->http->options.stall_timeout_ms / 1000);
+}
+
 /* A time-out is one of four: no connection, no TLS, silence, or too long. */
 static enum err_code timed_out(struct http_call *c, const char *host)
 {
@@ -332,8 +295,7 @@ static enum err_code timed_out(struct http_call *c, const char *host)
 			       limit_s);
 	if (c->deadline_ms && clock_now_ms() >= c->deadline_ms)
 		return err_set(e, ERR_DEADLINE, "%s did not finish in time", host);
-	return err_set(e, ERR_STALLED, "%s sent next to nothing for %u s", host,
-		       c->http->options.stall_timeout_ms / 1000);
+	return stalled(c, host);
 }
 
 static bool wants_client_certificate(const char *text)
@@ -379,6 +341,8 @@ static enum err_code map(struct http_call *c, CURLcode code)
 			       (unsigned)c->connect_port, text);
 	if (code == CURLE_OPERATION_TIMEDOUT)
 		return timed_out(c, host);
+	if (code == CURLE_ABORTED_BY_CALLBACK && c->flow.is_stalled)
+		return stalled(c, host);
 	if (code == CURLE_PEER_FAILED_VERIFICATION ||
 	    code == CURLE_SSL_CONNECT_ERROR || code == CURLE_SSL_CERTPROBLEM ||
 	    code == CURLE_SSL_CIPHER || code == CURLE_ABORTED_BY_CALLBACK)

@@ -2,6 +2,7 @@
 #define AGENT_NET_EASY_H
 
 #include "agent/net/request.h"
+#include "agent/net/throttle.h"
 #include "common/buf.h"
 #include "common/url.h"
 
@@ -40,7 +41,7 @@ struct http_call {
 	char error_text[CURL_ERROR_SIZE];
 	struct err sink_error;
 	bool head_given;
-	uint64_t paced_turn; /* paused for the rate limit, in this order; 0 = not */
+	struct throttle_flow flow;
 	struct buf collected;
 	struct http_response response;
 };
@@ -52,8 +53,7 @@ struct http {
 	CURL *idle[HTTP_IDLE_MAX]; /* handles to be used again; owned */
 	unsigned idle_count;
 	struct buf client_cert, client_key, proxy_http, proxy_https, bypass;
-	int64_t paced_us;   /* until then the rate limit has been used up */
-	uint64_t paced_turns;
+	struct throttle throttle;
 };
 
 /* "Name: value" behind *list; false: no memory. */
@@ -67,9 +67,6 @@ bool easy_take_addresses(struct http_call *c, const struct resolve_result *found
 bool easy_open(struct http_call *c);
 /* Let go of c->easy, which is in no multi handle any more. */
 void easy_close(struct http_call *c);
-/* Let go on what the rate limit held up. Returns ms until it wants to be called
- * again, or -1. */
-int easy_pace(struct http *h);
 /* Tell the sink of the head, once; false: it refuses (c->sink_error). */
 bool easy_give_head(struct http_call *c);
 /* After the end: peer and times, and what the code means, in c->response. */

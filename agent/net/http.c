@@ -47,6 +47,7 @@ static void drop_easy(struct http_call *c)
 {
 	if (c->easy == NULL)
 		return;
+	throttle_end(&c->flow);
 	if (c->in_multi) {
 		curl_multi_remove_handle(c->http->multi, c->easy);
 		c->in_multi = false;
@@ -244,8 +245,12 @@ struct http_call *http_start(struct http *h, const struct http_request *r,
 
 void http_resume(struct http_call *c)
 {
-	if (c->easy)
-		curl_easy_pause(c->easy, CURLPAUSE_CONT);
+	throttle_resume(&c->flow);
+}
+
+void http_pace(struct http *h, const struct pace_rates *rates)
+{
+	throttle_set(&h->throttle, rates);
 }
 
 /* --- redirects: ours, not curl's -------------------------------------------- */
@@ -359,7 +364,7 @@ int http_due(struct http *h, struct dns *dns, int timeout_ms)
 	int remembered = resolve_process(h->options.resolve);
 	if (remembered >= 0 && remembered < timeout_ms)
 		timeout_ms = remembered;
-	int paced = easy_pace(h);
+	int paced = throttle_turn(&h->throttle);
 	if (paced >= 0 && paced < timeout_ms)
 		timeout_ms = paced;
 	return any_finished(h) ? 0 : dns_timeout_ms(dns, timeout_ms);

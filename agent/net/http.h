@@ -1,6 +1,7 @@
 #ifndef AGENT_NET_HTTP_H
 #define AGENT_NET_HTTP_H
 
+#include "agent/net/pace.h"
 #include "agent/net/request.h"
 #include "common/url.h"
 
@@ -31,6 +32,8 @@ struct http_call *http_start(struct http *h, const struct http_request *request,
 void http_cancel(struct http_call *call); /* silent */
 void http_resume(struct http_call *call); /* after HTTP_PAUSE */
 
+/* Limits from now on, also for what is under way; none before the first call. */
+void http_pace(struct http *h, const struct pace_rates *rates);
 /* Do what is due without a sleep; returns for how long http_turn() may sleep, at
  * most timeout_ms. */
 int http_due(struct http *h, struct dns *dns, int timeout_ms);

@@ -536,6 +536,8 @@ static void on_message(struct net *n, struct wire_msg *m)
 	if (m->type == WIRE_FILE) {
 		if (tools_take_file(&n->tools, m, &e) != ERR_OK)
 			refuse(n, &e);
+	} else if (m->type == WIRE_PACE) {
+		tools_pace(&n->tools, &m->pace);
 	} else if (n->tools.config == NULL) {
 		_exit(1); /* CONFIG is taken by net_main */
 	} else if (m->type == WIRE_FETCH) {

@@ -15,7 +15,6 @@ struct http_options {
 	const struct verify *verify; /* borrowed */
 	struct span client_cert_pem, client_key_pem; /* copied; may be empty */
 	unsigned connections;        /* at once, to all hosts */
-	uint64_t rate_limit;         /* bytes a second over all; 0 = none */
 	unsigned connect_timeout_ms; /* TCP and TLS */
 	unsigned stall_timeout_ms;   /* silence in a transfer */
 	struct span proxy_http, proxy_https; /* URL; "" = none */

@@ -7,6 +7,7 @@
 #include "agent/net/verify.h"
 #include "common/fs.h"
 #include "common/own.h"
+#include "common/priority.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -92,6 +93,24 @@ static enum err_code open_trust(struct tools *t, struct err *e)
 	return t->verify ? ERR_OK : e->code;
 }
 
+void tools_pace(struct tools *t, const struct wire_pace *m)
+{
+	if (m->is_idle && !t->pace.is_idle)
+		priority_lower(&(struct priority_report){ 0 });
+	t->pace = *m;
+	if (t->http == NULL)
+		return; /* done by tools_open() */
+	struct pace_rates rates = {
+		.limits = { [PACE_LIMIT_ALL] = m->rate,
+			    [PACE_LIMIT_ON_PREM] = m->rate_on_prem,
+			    [PACE_LIMIT_CLOUD] = m->rate_cloud },
+		.connections = (unsigned)t->config->config.connections,
+		.may_change = m->may_change,
+		.is_background = m->is_background,
+	};
+	http_pace(t->http, &rates);
+}
+
 static enum err_code open_http(struct tools *t, struct wire_out *out, struct err *e)
 {
 	const struct wire_config *c = &t->config->config;
@@ -101,7 +120,6 @@ static enum err_code open_http(struct tools *t, struct wire_out *out, struct err
 		.client_cert_pem = buf_as_span(&t->files[WIRE_FILE_CERT]),
 		.client_key_pem = buf_as_span(&t->files[WIRE_FILE_KEY]),
 		.connections = (unsigned)c->connections,
-		.rate_limit = c->rate_limit,
 		.connect_timeout_ms = (unsigned)c->connect_timeout_ms,
 		.stall_timeout_ms = (unsigned)c->stall_timeout_ms,
 		.proxy_http = c->proxy_http,
@@ -111,6 +129,8 @@ static enum err_code open_http(struct tools *t, struct wire_out *out, struct err
 	t->http = http_new(&h, e);
 	if (t->http == NULL)
 		return e->code;
+	struct wire_pace pace = t->pace;
+	tools_pace(t, &pace);
 	struct download_options d = {
 		.http = t->http,
 		.out = out,

@@ -15,6 +15,7 @@ struct tools {
 	struct buf files[WIRE_FILE_COUNT];
 	struct buf hosts;              /* text of /etc/hosts */
 	char *ring;                    /* NULL = none was handed over */
+	struct wire_pace pace;         /* the last one that came */
 	struct dns *dns;
 	struct resolve *resolve;
 	struct verify *verify;
@@ -29,6 +30,9 @@ enum err_code tools_take_file(struct tools *t, struct wire_msg *m,
 
 /* Use the identity that was handed over last; nothing new: ERR_OK. CONFIG. */
 enum err_code tools_open_identity(struct tools *t, struct err *e);
+
+/* PACE: holds from now on, or from tools_open() on. */
+void tools_pace(struct tools *t, const struct wire_pace *m);
 
 /* CONFIG came, and all files before it. config and out, to the keeper, are borrowed
  * for good. */

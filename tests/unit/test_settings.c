@@ -101,6 +101,10 @@ TEST(settings_load__nothing_given__the_documented_defaults)
 	assert_int_equal(l.s.revocation, 0);
 	assert_int_equal(l.s.connections, 8);
 	assert_int_equal(l.s.rate_limit, 0);
+	assert_int_equal(l.s.rate_limit_on_prem, 0);
+	assert_int_equal(l.s.rate_limit_cloud, 0);
+	assert_int_equal(l.s.rate_schedule.count, 0);
+	assert_int_equal(l.s.background, SETTINGS_BACKGROUND_AUTO);
 	assert_int_equal(l.s.connect_timeout_ms, 10000);
 	assert_int_equal(l.s.stall_timeout_ms, 30000);
 	assert_int_equal(l.s.attempts, 3);
@@ -399,4 +403,44 @@ TEST(settings_print__origins__each_value_has_its_own)
 	assert_non_null(strstr(out.at, "proxy.url = http://upper:2    ; environment\n"
 				       "proxy.url = http://lower:1    ; environment\n"
 				       "proxy.bypass = localhost    ; environment\n"));
+}
+
+TEST(settings_load__rates_by_source_and_hour__read)
+{
+	autoloaded l;
+	load(&l, "[transfer]\nrate_limit_on_prem = 2M\nrate_limit_cloud = 500k\n"
+		 "rate_schedule = Mon-Fri 08:00-18:00 200k cloud\n"
+		 "rate_schedule = 22:00-05:00 0\nbackground = yes\n");
+	assert_loaded(&l);
+	assert_int_equal(l.s.rate_limit_on_prem, 2 << 20);
+	assert_int_equal(l.s.rate_limit_cloud, 500 << 10);
+	assert_int_equal(l.s.rate_schedule.count, 2);
+	assert_string_equal(l.s.rate_schedule.items[1], "22:00-05:00 0");
+	assert_int_equal(l.s.background, SETTINGS_BACKGROUND_YES);
+}
+
+TEST(settings_load__bad_rates__named_with_their_lines)
+{
+	autoloaded l;
+	load(&l, "[transfer]\nrate_limit_cloud = fast\n"
+		 "rate_schedule = 08:00-18:00\nbackground = maybe\n");
+	assert_err(l.rc, ERR_CONFIG);
+	assert_problem(&l, ":2: [transfer] rate_limit_cloud = fast: must be");
+	assert_problem(&l, ":3: [transfer] rate_schedule = 08:00-18:00: must be a "
+			   "window and a rate");
+	assert_problem(&l, ":4: [transfer] background = maybe: must be");
+}
+
+TEST(settings_load__more_rates_than_can_be_kept__the_line_is_named)
+{
+	autoloaded l;
+	autobuf text = { 0 };
+	buf_text(&text, "[transfer]\n");
+	for (unsigned i = 0; i < 33; i++)
+		buf_print(&text, "rate_schedule = %02u:00-%02u:30 1M\n", i % 24,
+			  i % 24);
+	load(&l, text.at);
+	assert_err(l.rc, ERR_CONFIG);
+	assert_problem(&l, ":34: [transfer] rate_schedule stands 33 times: at most "
+			   "32 can be kept");
 }
