@@ -1,9 +1,7 @@
 #include "agent/keeper/receive.h"
 
-#include "agent/keeper/known.h"
-#include "agent/keeper/part.h"
-#include "agent/keeper/roster.h"
-#include "agent/wire.h"
+#include "agent/keeper/intake.h"
+#include "agent/keeper/parts.h"
 #include "common/folder.h"
 #include "common/fs.h"
 #include "common/own.h"
@@ -15,134 +13,11 @@
 #include <sys/stat.h>
 
 #define STOP_BYTES (4u << 20)   /* hashed between two questions for a stop */
-#define FILE_COST (4u << 10)    /* what a file counts beside its bytes */
-#define SYNC_ALONE (1u << 20)   /* files from it on are synced one by one */
-#define SYNC_BATCH (64u << 20)  /* smaller ones when so much has come */
-
-struct receive {
-	struct receive_options o;
-	char host[WIRE_NAME + 1];    /* of the source of now; "" = no notes */
-	struct roster list;          /* what it lists */
-	struct known known;          /* what else is in the draft, from sources
-				      * before, hashed */
-	size_t cursor;               /* no idle file of the list before it */
-	size_t done;                 /* complete files */
-	uint64_t bytes_done, bytes_resumed, bytes_received;
-	uint64_t since_stop, unsynced; /* bytes */
-	struct part_place place;
-	bool is_planned;
-	struct spread spread;        /* large files in several streams */
-	uint64_t margin;             /* of the last receive_next_part() */
-	struct roster_file *cut;     /* some of its streams may end earlier; NULL */
-};
+#define FILE_COST (4u << 10)    /* the look at a file, in bytes hashed */
 
 static enum err_code no_memory(struct err *e)
 {
 	return err_set(e, ERR_NOMEM, "receive files: no memory");
-}
-
-/* --- one file ------------------------------------------------------------- */
-
-/* It can be asked for (again). */
-static void make_idle(struct receive *r, struct roster_file *f)
-{
-	size_t place = (size_t)(f - r->list.files);
-	f->state = FILE_IDLE;
-	if (place < r->cursor)
-		r->cursor = place;
-}
-
-/* Its bytes go, from the disk and from the figures. */
-static void forget(struct receive *r, struct roster_file *f)
-{
-	struct err ignored;
-	r->bytes_done -= roster_have(f);
-	if (f->part)
-		r->bytes_done -= part_unsplit(f->part);
-	if (f->state == FILE_DONE)
-		r->done--;
-	part_free(take_ptr(f->part), &r->place);
-	folder_remove(r->o.dir_fd, f->path, &ignored);
-	f->is_old = false;
-	f->sha256[0] = '\0';
-	make_idle(r, f);
-}
-
-/* What came but could not be written is not there: the next plan looks at what is. */
-static void keep_stored(struct receive *r, struct roster_file *f)
-{
-	struct err ignored;
-	r->bytes_done -= roster_have(f);
-	part_trim(f->part, f->part->fd, f->path, &ignored);
-	part_free(take_ptr(f->part), &r->place);
-	make_idle(r, f);
-}
-
-/* The hash of the whole file, against all that is known of it. */
-static enum err_code judge(struct receive *r, struct roster_file *f,
-			   struct err *e)
-{
-	char sha1[DIGEST_HEX_SIZE] = "";
-	enum err_code rc = digest_hex(f->part->sha256, f->sha256, e);
-	if (rc == ERR_OK && f->part->sha1)
-		rc = digest_hex(f->part->sha1, sha1, e);
-	return rc == ERR_OK ? roster_judge_hash(&r->list, f, sha1, e) : rc;
-}
-
-/* What fsync is for a file, for the whole file system of the draft: thousands
- * of small files wait for the disk once, not one after the other. */
-static enum err_code sync_all(struct receive *r, struct err *e)
-{
-	if (r->unsynced && syncfs(r->o.dir_fd) != 0)
-		return err_set(e, errno == ENOSPC || errno == EDQUOT ?
-					  ERR_SPACE_DISK : ERR_FOLDER,
-			       "write the draft to the disk: %m");
-	r->unsynced = 0;
-	return ERR_OK;
-}
-
-static enum err_code sync_file(struct receive *r, const struct roster_file *f,
-			       struct err *e)
-{
-	if (f->size >= SYNC_ALONE)
-		return fs_sync(f->part->fd, f->path, e);
-	r->unsynced += f->size + FILE_COST;
-	return r->unsynced > SYNC_BATCH ? sync_all(r, e) : ERR_OK;
-}
-
-/* All bytes are there, the part is open. Where it fails, they are forgotten. */
-static enum err_code complete(struct receive *r, struct roster_file *f,
-			      struct err *e)
-{
-	enum err_code rc = judge(r, f, e);
-	if (rc == ERR_OK && part_store(f->part, f->path, e) != ERR_OK) {
-		keep_stored(r, f);
-		return e->code;
-	}
-	if (rc == ERR_OK) {
-		part_drop_note(f->part);
-		rc = sync_file(r, f, e);
-	}
-	if (rc != ERR_OK) {
-		forget(r, f);
-		return rc;
-	}
-	part_free(take_ptr(f->part), &r->place);
-	f->state = FILE_DONE;
-	r->done++;
-	return ERR_OK;
-}
-
-static enum err_code open_part(struct receive *r, struct roster_file *f,
-			       struct err *e)
-{
-	if (f->part == NULL)
-		f->part = part_new(roster_says_sha1(f), e);
-	if (f->part == NULL)
-		return e ? e->code : ERR_NOMEM;
-	if (f->part->fd >= 0)
-		return ERR_OK;
-	return part_open(f->part, &r->place, f->path, f->size, e);
 }
 
 /* --- a source's list ------------------------------------------------------ */
@@ -229,14 +104,14 @@ static void take_known(struct receive *r, struct roster_file *f,
 		struct err ignored;
 		memcpy(f->sha256, known->sha256, sizeof(f->sha256));
 		if (roster_learn_size(&r->list, f, known->size, &ignored) != ERR_OK) {
-			forget(r, f); /* it was cut off, as it seems */
+			intake_forget(r, f); /* it was cut off, as it seems */
 			return;
 		}
 		f->state = FILE_DONE;
 		r->done++;
 		r->bytes_done += f->size;
 		if (f->said[0] && strcmp(f->said, f->sha256) != 0)
-			forget(r, f); /* of two sources one is wrong */
+			intake_forget(r, f); /* of two sources one is wrong */
 		return;
 	}
 	f->part = take_ptr(known->part);
@@ -281,7 +156,7 @@ static enum err_code adopt(struct receive *r, struct roster_file *f, struct err 
 	if (rc != ERR_OK)
 		return rc;
 	if (fd >= 0 && f->size != RECEIVE_UNKNOWN && size > f->size)
-		forget(r, f); /* the descriptor is of no use then */
+		intake_forget(r, f); /* the descriptor is of no use then */
 	else if (size && known && known_is_usable(known, f, size))
 		take_known(r, f, known, fd);
 	else if (size)
@@ -293,9 +168,9 @@ static enum err_code adopt(struct receive *r, struct roster_file *f, struct err 
 	if (rc != ERR_OK || f->state == FILE_DONE || roster_have(f) != f->size)
 		return rc;
 	/* All there, or nothing to come: a file of no bytes is made here. */
-	if ((rc = open_part(r, f, e)) != ERR_OK)
+	if ((rc = intake_open(r, f, e)) != ERR_OK)
 		return rc;
-	rc = complete(r, f, e);
+	rc = intake_complete(r, f, e);
 	/* Bytes from before prove nothing against this source. */
 	return rc == ERR_HASH_FILE && f->size ? ERR_OK : rc;
 }
@@ -364,31 +239,12 @@ bool receive_next(struct receive *r, struct receive_ask *out)
 bool receive_next_part(struct receive *r, const struct spread_case *c,
 		       struct receive_ask *out)
 {
-	struct roster_file *f;
-	const struct stream *part =
-		r->is_planned ? spread_next(&r->spread, &r->list, c, &f) : NULL;
-	if (part == NULL)
-		return false;
-	r->margin = c->margin;
-	*out = (struct receive_ask){ .index = f->index,
-				     .offset = part->asked,
-				     .end = part->end,
-				     .size = f->size,
-				     .path = f->path };
-	memcpy(out->etag, f->part->etag, sizeof(out->etag));
-	return true;
+	return parts_next(r, c, out);
 }
 
 bool receive_next_trim(struct receive *r, struct receive_trim *out)
 {
-	struct roster_file *f = r->cut;
-	if (f && f->part && f->part->split &&
-	    split_next_cut(f->part->split, &out->asked, &out->end)) {
-		out->index = f->index;
-		return true;
-	}
-	r->cut = NULL;
-	return false;
+	return parts_next_trim(r, out);
 }
 
 static struct roster_file *look(struct receive *r, uint64_t index,
@@ -415,71 +271,12 @@ static enum err_code start_over(struct receive *r, struct roster_file *f,
 	return part_restart(f->part, f->path, e);
 }
 
-static bool is_etag(const char *text)
-{
-	for (const char *c = text; *c; c++)
-		if ((unsigned char)*c <= ' ' || *c == 0x7f)
-			return false;
-	return strlen(text) < PART_ETAG_SIZE;
-}
-
-/* Which version of the file are the bytes of? */
-static enum err_code take_etag(struct roster_file *f, uint64_t offset,
-			       const char *etag, struct err *e)
-{
-	struct part *p = f->part;
-	if (!is_etag(etag))
-		etag = "";
-	if (offset == 0) {
-		part_drop_note(p);
-		snprintf(p->etag, sizeof(p->etag), "%s", etag);
-	} else if (p->etag[0] && etag[0] && strcmp(p->etag, etag) != 0) {
-		return err_set(e, ERR_CHANGED, "%.200s: the server has another "
-			       "version now, %.80s instead of %.80s", f->path, etag,
-			       p->etag);
-	} else if (!p->etag[0]) {
-		part_drop_note(p); /* of two hosts: no etag is of all */
-	}
-	return ERR_OK;
-}
-
-/* Is the FETCH that net speaks of a part of a file that comes in several? */
-static struct stream *find_stream(struct receive *r, uint64_t index, uint64_t asked)
-{
-	struct roster_file *f = r->is_planned ? roster_find(&r->list, index) : NULL;
-	return f && f->state == FILE_COMING && f->part->split ?
-		       split_find(f->part->split, asked) : NULL;
-}
-
-/* Another part of a file begins. */
-static enum err_code part_head(struct receive *r, struct stream *s,
-			       const struct receive_begun *h, struct err *e)
-{
-	struct roster_file *f = roster_find(&r->list, h->index);
-	if (s->state == STREAM_UNWANTED)
-		return ERR_OK;
-	if (s->state != STREAM_ASKED || h->offset != h->asked)
-		return err_set(e, ERR_NET_LIED, "%.200s: the part from %" PRIu64
-			       " is not at that step", f->path, h->asked);
-	if (h->total != f->size)
-		return err_set(e, ERR_LENGTH, "%.200s: the server has %" PRIu64
-			       " bytes of it, not %" PRIu64, f->path, h->total, f->size);
-	enum err_code rc = take_etag(f, h->offset, h->etag, e);
-	if (rc != ERR_OK) {
-		forget(r, f);
-		return rc;
-	}
-	split_begun(f->part->split, r->margin, s);
-	r->cut = f;
-	return ERR_OK;
-}
-
 enum err_code receive_head(struct receive *r, const struct receive_begun *h,
 			   struct err *e)
 {
-	struct stream *s = find_stream(r, h->index, h->asked);
+	struct stream *s = parts_find(r, h->index, h->asked);
 	if (s)
-		return part_head(r, s, h, e);
+		return parts_head(r, s, h, e);
 	struct roster_file *f = look(r, h->index, FILE_ASKED, e);
 	if (f == NULL)
 		return ERR_NET_LIED;
@@ -499,22 +296,16 @@ enum err_code receive_head(struct receive *r, const struct receive_begun *h,
 	if (total != RECEIVE_UNKNOWN)
 		rc = roster_learn_size(&r->list, f, total, e);
 	if (rc == ERR_OK)
-		rc = open_part(r, f, e);
+		rc = intake_open(r, f, e);
 	if (rc == ERR_OK && offset < have)
 		rc = start_over(r, f, e);
 	if (rc == ERR_OK)
-		rc = take_etag(f, offset, h->etag, e);
+		rc = intake_take_etag(f, offset, h->etag, e);
 	if (rc == ERR_OK)
 		f->state = FILE_COMING;
 	if (rc == ERR_CHANGED)
-		forget(r, f);
+		intake_forget(r, f);
 	return rc;
-}
-
-/* In the draft, hashed or not. */
-static uint64_t bytes_of(const struct part *p)
-{
-	return p->have + (p->split ? p->split->ahead : 0);
 }
 
 /* May `len` bytes more come? */
@@ -526,7 +317,7 @@ static enum err_code check_room(struct receive *r, struct roster_file *f,
 	if (f->size != RECEIVE_UNKNOWN && len > f->size - have) {
 		uint64_t size = f->size;
 		/* whole, as it seems; but nobody knows what it is */
-		forget(r, f);
+		intake_forget(r, f);
 		return err_set(e, ERR_LENGTH, "%.200s: more than its %" PRIu64
 			       " bytes come", f->path, size);
 	}
@@ -557,13 +348,13 @@ enum err_code receive_data(struct receive *r, uint64_t index, uint64_t offset,
 	enum err_code rc = check_room(r, f, len, e);
 	if (rc != ERR_OK)
 		return rc;
-	uint64_t before = bytes_of(p);
+	uint64_t before = intake_bytes(p);
 	/* The slot is net's memory too: what is written and what is hashed must be
 	 * the same bytes, so both are of our copy. */
 	rc = s ? part_put(p, &r->place, f->path, s, bytes, len, e) :
 		 part_append(p, &r->place, f->path, bytes, len, e);
-	r->bytes_done += bytes_of(p) - before;
-	r->bytes_received += bytes_of(p) - before;
+	r->bytes_done += intake_bytes(p) - before;
+	r->bytes_received += intake_bytes(p) - before;
 	/* Small files are over before a note could be of use. */
 	if (rc == ERR_OK && p->have < f->size)
 		part_write_note(p, r->host);
@@ -572,76 +363,12 @@ enum err_code receive_data(struct receive *r, uint64_t index, uint64_t offset,
 
 /* --- the end of an answer ------------------------------------------------- */
 
-static bool is_pending(const struct roster_file *f)
-{
-	return f->state == FILE_ASKED || f->state == FILE_COMING;
-}
-
-static void end_badly(struct receive *r, struct roster_file *f)
-{
-	struct err ignored;
-	if (f->part)
-		r->bytes_done -= part_unsplit(f->part);
-	uint64_t have = roster_have(f);
-	make_idle(r, f);
-	/* The last byte came, the end did not: nothing is left to ask for. */
-	if (have && have == f->size) {
-		if (open_part(r, f, &ignored) == ERR_OK)
-			complete(r, f, &ignored);
-		return;
-	}
-	if (f->part && f->part->fd >= 0) {
-		if (part_store(f->part, f->path, &ignored) != ERR_OK) {
-			keep_stored(r, f);
-			return;
-		}
-		part_trim(f->part, f->part->fd, f->path, &ignored);
-		part_close(f->part, &r->place);
-	}
-	if (have == 0 && f->part)
-		part_free(take_ptr(f->part), &r->place);
-}
-
-/* A file that comes in parts is whole when all of it is hashed, and net has no more
- * to say of it. */
-static enum err_code settle_parts(struct receive *r, struct roster_file *f,
-				  struct err *e)
-{
-	struct split *split = f->part->split;
-	split_reach(split, f->part->have);
-	if (f->part->have < f->size)
-		return ERR_OK;
-	if (split_is_busy(split)) {
-		split_whole(split);
-		r->cut = f;
-		return ERR_OK;
-	}
-	part_unsplit(f->part);
-	return complete(r, f, e);
-}
-
-/* One part of several ended. */
-static enum err_code part_end(struct receive *r, struct stream *s, uint64_t index,
-			      struct err *e)
-{
-	struct roster_file *f = roster_find(&r->list, index);
-	if (s->state == STREAM_ASKED ||
-	    (s->state == STREAM_COMING && s->next != s->end)) {
-		err_set(e, ERR_LENGTH, "%.200s: a part ended at %" PRIu64 " instead of %"
-			PRIu64, f->path, s->next, s->end);
-		end_badly(r, f);
-		return e->code;
-	}
-	split_ended(f->part->split, s);
-	return settle_parts(r, f, e);
-}
-
 enum err_code receive_end(struct receive *r, uint64_t index, uint64_t asked,
 			  struct err *e)
 {
-	struct stream *s = find_stream(r, index, asked);
+	struct stream *s = parts_find(r, index, asked);
 	if (s)
-		return part_end(r, s, index, e);
+		return parts_end(r, s, index, e);
 	struct roster_file *f = r->is_planned ? roster_find(&r->list, index) : NULL;
 	/* No head, but bytes from before: the server said that they are all
 	 * (416 at the full size). */
@@ -657,35 +384,31 @@ enum err_code receive_end(struct receive *r, uint64_t index, uint64_t asked,
 		rc = err_set(e, ERR_LENGTH, "%.200s: ended after %" PRIu64
 			     " of %" PRIu64 " bytes", f->path, have, f->size);
 	if (rc == ERR_OK)
-		rc = open_part(r, f, e);
+		rc = intake_open(r, f, e);
 	if (rc != ERR_OK) {
-		end_badly(r, f);
+		intake_end_badly(r, f);
 		return rc;
 	}
 	rc = roster_learn_size(&r->list, f, have, e);
 	if (rc != ERR_OK) {
-		forget(r, f); /* ended, but where it cannot end */
+		intake_forget(r, f); /* ended, but where it cannot end */
 		return rc;
 	}
-	return complete(r, f, e);
+	return intake_complete(r, f, e);
 }
 
 enum err_code receive_fail(struct receive *r, uint64_t index, uint64_t asked,
 			   const struct err *why, struct err *e)
 {
 	struct roster_file *f = roster_find(&r->list, index);
-	struct stream *s = find_stream(r, index, asked);
-	/* before parts are agreed on, no answer to such a question is an error */
-	if (s && (why->code != ERR_CHANGED || !f->part->split->is_agreed)) {
-		r->spread.is_refused |= !f->part->split->is_agreed;
-		spread_failed(&r->spread);
-		if (split_failed(f->part->split, s))
-			return settle_parts(r, f, e);
-	}
-	if (f && is_pending(f) && why->code == ERR_CHANGED)
-		forget(r, f);
-	else if (f && is_pending(f))
-		end_badly(r, f);
+	struct stream *s = parts_find(r, index, asked);
+	enum err_code rc;
+	if (s && parts_fail(r, s, f, why, &rc, e))
+		return rc;
+	if (f && intake_is_pending(f) && why->code == ERR_CHANGED)
+		intake_forget(r, f);
+	else if (f && intake_is_pending(f))
+		intake_end_badly(r, f);
 	*e = *why;
 	return e->code;
 }
@@ -693,8 +416,8 @@ enum err_code receive_fail(struct receive *r, uint64_t index, uint64_t asked,
 void receive_fail_all(struct receive *r)
 {
 	for (size_t i = 0; i < r->list.count; i++)
-		if (is_pending(&r->list.files[i]))
-			end_badly(r, &r->list.files[i]);
+		if (intake_is_pending(&r->list.files[i]))
+			intake_end_badly(r, &r->list.files[i]);
 }
 
 /* --- the whole ------------------------------------------------------------ */
@@ -707,7 +430,7 @@ bool receive_is_complete(const struct receive *r)
 enum err_code receive_listing(struct receive *r, struct listing *out,
 			      struct err *e)
 {
-	enum err_code rc = sync_all(r, e);
+	enum err_code rc = intake_sync(r, e);
 	for (size_t i = 0; rc == ERR_OK && i < r->list.count; i++) {
 		const struct roster_file *f = &r->list.files[i];
 		if (f->state == FILE_DONE)
@@ -723,7 +446,7 @@ bool receive_distrust(struct receive *r)
 	for (size_t i = 0; i < r->list.count; i++) {
 		struct roster_file *f = &r->list.files[i];
 		is_mixed |= f->is_old && roster_have(f);
-		forget(r, f);
+		intake_forget(r, f);
 	}
 	struct err ignored;
 	for (size_t i = 0; i < r->known.count; i++)

@@ -1,7 +1,7 @@
 #ifndef AGENT_KEEPER_RECEIVE_H
 #define AGENT_KEEPER_RECEIVE_H
 
-#include "agent/keeper/spread.h"
+#include "agent/keeper/intake.h"
 #include "common/err.h"
 #include "common/listing.h"
 
@@ -18,20 +18,6 @@
  * files that are complete from an earlier source or run are kept when their
  * size fits, partial ones go on where they end (their bytes hashed again).
  */
-struct receive;
-
-#define RECEIVE_UNKNOWN UINT64_MAX
-
-struct receive_options {
-	int dir_fd;                   /* the draft folder; borrowed */
-	const struct listing *wanted; /* policy's file list, sorted; borrowed;
-				       * count 0 = none */
-	uint64_t size;     /* of the whole content by policy; or UNKNOWN */
-	uint64_t most_bytes;  /* more than that is refused: quota, disk */
-	enum err_code (*stop)(void *arg, struct err *e); /* signals; may be NULL */
-	void *stop_arg;
-};
-
 struct receive *receive_new(const struct receive_options *options,
 			    struct err *e);
 void receive_free(struct receive *r); /* closes, keeps what is on the disk */
@@ -64,12 +50,6 @@ enum err_code receive_check(struct receive *r, struct err *e);
 
 /* What to ask for next, in list order; false when nothing is left to ask.
  * The file counts as asked from now on. */
-struct receive_ask {
-	uint64_t index, offset, size;
-	uint64_t end; /* of the part that is asked for; UNKNOWN = all the rest */
-	char etag[257]; /* validator of the kept bytes at this host; "" = none */
-	const char *path;
-};
 bool receive_next(struct receive *r, struct receive_ask *out);
 
 /*
@@ -80,18 +60,11 @@ bool receive_next_part(struct receive *r, const struct spread_case *c,
 		       struct receive_ask *out);
 /* Is there an answer of which less is needed than was asked for? Then the FETCH of
  * index and asked is to end before `end`. Each is told once. */
-struct receive_trim {
-	uint64_t index, asked, end;
-};
 bool receive_next_trim(struct receive *r, struct receive_trim *out);
 
 /* The answer to the FETCH at `asked` begins. offset: as asked, or 0 (start over: kept bytes go, once a
  * source for each file; again is ERR_HTTP). Anything else is ERR_NET_LIED. total RECEIVE_UNKNOWN
  * is fine. A total that is not the listed size: ERR_LENGTH. */
-struct receive_begun {
-	uint64_t index, asked, offset, total;
-	const char *etag;
-};
 enum err_code receive_head(struct receive *r, const struct receive_begun *head,
 			   struct err *e);
 
