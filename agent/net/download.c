@@ -403,12 +403,15 @@ static void file_url(const struct fetch *f, struct buf *out)
 		dav_file_url(d->base_url, path_of(f), f->form, out);
 }
 
-static bool is_of_origin(const struct download *d, const char *url)
+/* Does the file lie where its list came from? Without a URL of its own it does. */
+static bool is_of_origin(const struct fetch *f, const char *url)
 {
+	const struct download *d = f->download;
 	autourl parsed = { 0 };
 	struct err e;
-	return url_parse(span_of(url), &parsed, &e) == ERR_OK &&
-	       url_same_origin(&parsed, &d->origin);
+	return entry_url(d->files, f->index)[0] == '\0' ||
+	       (url_parse(span_of(url), &parsed, &e) == ERR_OK &&
+	        url_same_origin(&parsed, &d->origin));
 }
 
 static enum err_code request(struct fetch *f, struct err *e)
@@ -421,7 +424,7 @@ static enum err_code request(struct fetch *f, struct err *e)
 	file_url(f, &url);
 	if (url.failed)
 		return err_set(e, ERR_LIMIT, "%s: its URL is too long", path_of(f));
-	bool same = is_of_origin(d, url.at);
+	bool same = is_of_origin(f, url.at);
 	f->is_storage = d->kind == WIRE_SOURCE_CLOUD && !same;
 	if (f->asked || f->end != WIRE_UNKNOWN) {
 		int len = snprintf(range, sizeof(range), "Range: bytes=%llu-",

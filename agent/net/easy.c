@@ -168,10 +168,13 @@ static bool set_headers(struct http_call *c)
 {
 	bool ok = true;
 	curl_slist_free_all(take_ptr(c->sent));
+	if (c->secret_header == NULL) {
+		curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, c->headers);
+		return true;
+	}
 	for (struct curl_slist *s = c->headers; s; s = s->next)
 		ok = ok && easy_append(&c->sent, s->data);
-	if (c->secret_header)
-		ok = ok && easy_append(&c->sent, c->secret_header);
+	ok = ok && easy_append(&c->sent, c->secret_header);
 	curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, c->sent);
 	return ok;
 }

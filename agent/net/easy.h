@@ -21,7 +21,8 @@ struct http_call {
 	struct http_request request;
 	char *method, *secret_header;
 	struct curl_slist *headers; /* without the secret one */
-	struct curl_slist *sent;    /* with it, for the origin it is meant for */
+	struct curl_slist *sent;    /* with it, for the origin it is meant for; NULL =
+				     * there is none */
 	struct curl_slist *addresses; /* of connect_host, for CURLOPT_RESOLVE */
 	bool through_proxy;
 	char connect_host[URL_HOST_MAX + 1]; /* the proxy's, or the URL's */
