@@ -30,6 +30,7 @@ struct http *http_new(const struct http_options *options, struct err *e)
 		return NULL;
 	}
 	h->options = *options;
+	throttle_open(&h->throttle);
 	buf_span(&h->client_cert, options->client_cert_pem);
 	buf_span(&h->client_key, options->client_key_pem);
 	buf_span(&h->proxy_http, options->proxy_http);

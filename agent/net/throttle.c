@@ -10,6 +10,9 @@
 #define MS_NS 1000000
 #define TURN_MAX_MS 3600000
 #define DELAY_OLD_MS 3000
+#define DOUBT_MS 500      /* it takes so long for so long: ask the way itself */
+#define CLEAR_MS 10000    /* what the probe said holds for so long */
+#define PROBE_EVERY_MS 5000
 #define BACKGROUND_READ (16u << 10) /* all of the smallest buffer: see yield.h */
 
 static int64_t now_ns(void)
@@ -90,6 +93,11 @@ static void set_background(struct throttle *t, int64_t at_ns)
 			fit(&t->sockets[i], buffer_of(t, t->sockets[i].lane));
 }
 
+void throttle_open(struct throttle *t)
+{
+	*t = (struct throttle){ .probe = PROBE_NONE };
+}
+
 void throttle_set(struct throttle *t, const struct pace_rates *rates)
 {
 	size_t before[PACE_LANES];
@@ -126,11 +134,56 @@ static bool is_old(const struct throttle_socket *s, const struct gauge *g,
 	       g->now_us > g->least_us + YIELD_TARGET_US / 4;
 }
 
-static void look_at(struct yield *y, struct throttle_socket *s, int64_t now_ms)
+/*
+ * It takes long for a while: how long does the way alone take? The same again before
+ * what was found out is too old to be believed.
+ */
+static void doubt(struct throttle *t, const struct throttle_socket *s,
+		  const struct gauge *g, int64_t now_ms)
 {
+	bool is_clear = now_ms < t->clear_ms && g->peer == t->clear_peer;
+	if (g->now_us < g->least_us + YIELD_TARGET_US)
+		return;
+	t->is_long = true;
+	if (t->doubt_ms == 0)
+		t->doubt_ms = now_ms;
+	if (t->probe.fd >= 0 || now_ms - t->doubt_ms < DOUBT_MS ||
+	    now_ms - t->probed_ms < PROBE_EVERY_MS ||
+	    (is_clear && t->clear_ms - now_ms > CLEAR_MS / 2))
+		return;
+	t->probed_ms = now_ms;
+	if (probe_begin(&t->probe, s->fd, now_ms) && !is_clear) {
+		t->clear_ms = 0;
+		t->clear_peer = g->peer;
+		t->clear_us = g->least_us;
+	}
+}
+
+/* What became of the probe? clear_us is the least that was known of the way. */
+static void take_probe(struct throttle *t, int64_t now_ms)
+{
+	uint32_t round_us = 0;
+	if (t->probe.fd < 0)
+		return;
+	enum probe_state state = probe_look(&t->probe, now_ms, &round_us);
+	if (state == PROBE_WAITS)
+		return;
+	bool was_clear = now_ms < t->clear_ms;
+	bool is_clear = state == PROBE_ANSWERED &&
+			round_us < t->clear_us + YIELD_TARGET_US / 2;
+	t->clear_ms = is_clear ? now_ms + CLEAR_MS : 0;
+	if (is_clear && !was_clear)
+		yield_cleared(&t->yield);
+}
+
+static void look_at(struct throttle *t, struct throttle_socket *s, int64_t now_ms)
+{
+	struct yield *y = &t->yield;
 	struct gauge g;
 	if (!gauge_read(s->fd, &g))
 		return;
+	doubt(t, s, &g, now_ms);
+	bool is_clear = now_ms < t->clear_ms && g.peer == t->clear_peer;
 	bool is_new = g.now_us != s->delay_us;
 	if (is_new)
 		s->delay_ms = now_ms;
@@ -138,7 +191,8 @@ static void look_at(struct yield *y, struct throttle_socket *s, int64_t now_ms)
 		yield_lost(y);
 	s->delay_us = g.now_us;
 	s->overtaken = g.overtaken;
-	yield_sample(y, g.peer, g.least_us, is_old(s, &g, now_ms) ? 0 : g.now_us,
+	uint32_t way_us = is_clear && g.now_us > t->clear_us ? t->clear_us : g.now_us;
+	yield_sample(y, g.peer, g.least_us, is_old(s, &g, now_ms) ? 0 : way_us,
 		     now_ms);
 	if (is_new)
 		yield_measured(y);
@@ -161,8 +215,12 @@ static unsigned count_flows(const struct throttle *t)
 
 static void look(struct throttle *t, int64_t now_ms)
 {
+	take_probe(t, now_ms);
+	t->is_long = false;
 	for (unsigned i = 0; i < t->socket_count; i++)
-		look_at(&t->yield, &t->sockets[i], now_ms);
+		look_at(t, &t->sockets[i], now_ms);
+	if (!t->is_long)
+		t->doubt_ms = 0;
 	uint64_t rate = yield_turn(&t->yield, t->taken, now_ms);
 	pace_set(&t->pace, PACE_LIMIT_YIELD, rate, now_ns());
 	size_t share = yield_buffer_bytes(&t->yield, count_flows(t));

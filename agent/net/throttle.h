@@ -2,6 +2,7 @@
 #define AGENT_NET_THROTTLE_H
 
 #include "agent/net/pace.h"
+#include "agent/net/probe.h"
 #include "agent/net/stall.h"
 #include "agent/net/yield.h"
 
@@ -28,6 +29,14 @@ struct throttle {
 	struct pace_rates rates;
 	struct pace pace;
 	struct yield yield;          /* in the background alone */
+	/* is it the way that takes so long, or the server? */
+	struct probe probe;
+	bool is_long;        /* it does, at one connection at least */
+	int64_t doubt_ms;    /* since then; 0 = it does not */
+	int64_t probed_ms;   /* when the last probe began */
+	int64_t clear_ms;    /* until then it is the server */
+	uint64_t clear_peer; /* that one */
+	uint32_t clear_us;   /* the way to it */
 	struct throttle_flow *flows; /* all under way; not owned */
 	struct throttle_socket sockets[THROTTLE_SOCKETS];
 	unsigned socket_count;
@@ -49,6 +58,8 @@ struct throttle_flow {
 	struct stall stall; /* step_ms 0 = the request has not been sent */
 };
 
+/* Before all else. */
+void throttle_open(struct throttle *t);
 void throttle_set(struct throttle *t, const struct pace_rates *rates);
 
 /*

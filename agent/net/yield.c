@@ -90,6 +90,13 @@ void yield_measured(struct yield *y)
 	y->is_new = true;
 }
 
+void yield_cleared(struct yield *y)
+{
+	y->is_settled = false;
+	if (y->rate < RATE_FIRST)
+		y->rate = RATE_FIRST;
+}
+
 void yield_lost(struct yield *y)
 {
 	y->has_loss = true;

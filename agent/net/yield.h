@@ -20,8 +20,9 @@
  * doubles until the first sign of a queue. Alone on a link that makes a queue of the
  * target and all of the link; beside a transfer that fills the queue, YIELD_FLOOR: it
  * always goes on. As with all of its kind, a queue that never was empty in ten
- * minutes is taken for the way, and a server that waits before it sends looks like
- * one.
+ * minutes is taken for the way. A server that waits before it sends, since it limits
+ * what it gives, looks like a queue, too: net/throttle asks the way itself then
+ * (net/probe), and says yield_cleared().
  *
  * Pure: times and samples are handed in.
  */
@@ -64,6 +65,9 @@ void yield_sample(struct yield *y, uint64_t peer, uint32_t least_us, uint32_t no
 		  int64_t now_ms);
 /* The last sample was measured since the turn before: only that halves the rate. */
 void yield_measured(struct yield *y);
+/* What was measured was not the way, but the server: double again from where it all
+ * began, at least. */
+void yield_cleared(struct yield *y);
 /* Packets were lost, or overtaken. */
 void yield_lost(struct yield *y);
 

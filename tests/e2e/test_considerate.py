@@ -337,6 +337,18 @@ def by_hand_it_does_not_but_where_settings_say_so():
 
 
 @check
+def a_server_that_limits_itself_is_no_queue():
+    """It waits before it sends, which looks like one: the way itself is asked."""
+    with Small(files={"a.bin": 8 << 20}) as s:
+        part = s.lab.dp_nginx(rate="1m")
+        s.locate(s.share(part))
+        s.policy()
+        run = s.download("--set", "transfer.background=yes", timeout=120)
+        # 8 s at the server's rate; taken for a queue it would be several minutes
+        expect(run.json["duration_ms"] < 40000, run.json["duration_ms"])
+
+
+@check
 def in_the_background_two_connections_are_enough():
     with Small(files={"f%02d.bin" % n: 100 << 10 for n in range(24)}) as s:
         dp = s.lab.dp_nginx()
