@@ -7,11 +7,13 @@
 #include "common/own.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#define DROP_BYTES (8u << 20)   /* taken out of the page cache together */
 #define STOP_BYTES (4u << 20)   /* hashed between two questions for a stop */
 #define FILE_COST (4u << 10)    /* the look at a file, in bytes hashed */
 
@@ -138,6 +140,10 @@ static enum err_code hash_kept(struct receive *r, struct roster_file *f, int fd,
 			break;
 		part_hash(p, r->place.copy, (size_t)n);
 		r->bytes_done += (uint64_t)n;
+		/* nobody else reads an incomplete file: it need not stay in memory */
+		if (p->have % DROP_BYTES == 0)
+			posix_fadvise(fd, (off_t)(p->have - DROP_BYTES), DROP_BYTES,
+				      POSIX_FADV_DONTNEED);
 		enum err_code rc = ask_stop(r, (uint64_t)n, e);
 		if (rc != ERR_OK)
 			return rc;

@@ -410,7 +410,7 @@ enum err_code worker_next(struct worker *w, int64_t deadline_ms,
 		}
 		if (w->message->type != WIRE_NONE)
 			return is_new ? signals_check(e) : ERR_OK;
-		bool ready;
+		bool ready = false;
 		rc = flush(w, e);
 		if (rc == ERR_OK)
 			rc = wait_readable(w, deadline_ms, &ready, e);
