@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define FILE_COST (4u << 10)    /* what a file counts beside its bytes */
-#define SYNC_ALONE (1u << 20)   /* files from it on are synced one by one */
+#define SYNC_ALONE (8u << 20)   /* files from it on are synced one by one */
 #define SYNC_BATCH (64u << 20)  /* smaller ones when so much has come */
 
 /* It can be asked for (again). */

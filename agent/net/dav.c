@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ASKS_MAX 4          /* folders asked for at once */
+#define ASKS_MAX 32         /* folders asked for at once, over HTTP/2 */
+#define ASKS_FEW 8          /* where each takes a connection */
 #define FOLDERS_MAX 20000   /* of one listing: each is a request */
 #define LIST_TIMEOUT_MS 300000u
 #define PROBE_TIMEOUT_MS 60000u
@@ -55,6 +56,7 @@ struct dav {
 	size_t next_folder;         /* offset of the first not asked for */
 	unsigned folder_count;      /* all that were found */
 	struct ask asks[ASKS_MAX];
+	bool is_multiplexed; /* the server speaks HTTP/2 */
 };
 
 static void on_response(void *arg, const struct http_response *r);
@@ -120,6 +122,7 @@ static void finish(struct dav *d, const struct err *e, bool is_single_file)
 		.form = d->request.form,
 		.needs_token = d->sends_token,
 		.is_single_file = is_single_file,
+		.is_multiplexed = d->is_multiplexed,
 	};
 	/* what a host is known for counts in the directories that have it only:
 	 * elsewhere "sccm?/" is a folder that nobody has (docs/wire.md 5.3) */
@@ -326,8 +329,9 @@ static void go_on(struct dav *d)
 {
 	struct err e = { 0 };
 	bool is_busy = false;
+	unsigned most = d->is_multiplexed ? ASKS_MAX : ASKS_FEW;
 	d->state = DAV_FOLDERS;
-	for (unsigned i = 0; i < ASKS_MAX; i++) {
+	for (unsigned i = 0; i < most; i++) {
 		struct ask *a = &d->asks[i];
 		if (a->call == NULL && d->next_folder < d->folders.len &&
 		    ask_folder(a, &e) != ERR_OK) {
@@ -524,6 +528,7 @@ static void on_response(void *arg, const struct http_response *r)
 	struct ask *a = arg;
 	struct dav *d = a->dav;
 	a->call = NULL;
+	d->is_multiplexed |= r->is_multiplexed;
 	if (r->result.code != ERR_OK && d->state == DAV_FOLDERS) {
 		finish(d, &r->result, false);
 		return;

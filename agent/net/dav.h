@@ -34,6 +34,7 @@ struct dav_result {
 	enum wire_form form;      /* what file URLs to try first */
 	bool needs_token;         /* files too go with the token */
 	bool is_single_file;      /* base_url is a file, not a folder */
+	bool is_multiplexed;      /* the server speaks HTTP/2 */
 };
 
 /*

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define SEND_AT 4 /* full slots */
+#define AT_ONCE (4ull << 20) /* bytes that may come to HTTP/2 streams */
 
 enum slot_state {
 	SLOT_FREE,
@@ -119,7 +120,7 @@ enum err_code download_set_source(struct download *d,
 	d->files = s->files;
 	d->form = s->form;
 	d->is_single_file = s->is_single_file;
-	d->is_multiplexed = false;
+	d->is_multiplexed = s->is_multiplexed;
 	d->token_for_files = s->token_for_files;
 	d->offer_client = s->offer_client;
 	d->base_url = strdup(s->base_url);
@@ -373,7 +374,8 @@ static void on_done(void *arg, const struct http_response *r)
 	struct err e = { 0 };
 	f->call = NULL;
 	d->active--;
-	d->is_multiplexed = r->is_multiplexed && f->end == WIRE_UNKNOWN;
+	if (f->end == WIRE_UNKNOWN) /* parts come over HTTP/1.1 */
+		d->is_multiplexed = r->is_multiplexed;
 	/* no DP behind this URL, but a plain WebDAV server: docs/wire.md 5.3 */
 	if (r->result.code == ERR_OK && r->head.status == 404 &&
 	    f->form == WIRE_FORM_SCCM && d->form != WIRE_FORM_SCCM) {
@@ -473,6 +475,27 @@ static unsigned most_active(const struct download *d)
 	return many < most ? many : most;
 }
 
+static uint64_t bytes_to_come(const struct fetch *f)
+{
+	uint64_t left = f->total == WIRE_UNKNOWN ? AT_ONCE : f->total - f->position;
+	if (f->end != WIRE_UNKNOWN)
+		return 0; /* a part: HTTP/1.1 */
+	return left < AT_ONCE ? left : AT_ONCE;
+}
+
+/* libcurl offers each stream of HTTP/2 a window of 32 MB, and keeps in memory what
+ * comes while the keeper is slow: no more streams than that may be little. */
+static bool is_too_much(const struct download *d, const struct fetch *next)
+{
+	uint64_t sum = bytes_to_come(next);
+	if (!d->is_multiplexed || d->active == 0 || next->end != WIRE_UNKNOWN)
+		return false;
+	for (const struct fetch *f = d->fetches; f; f = f->next)
+		if (f->call)
+			sum += bytes_to_come(f);
+	return sum > AT_ONCE;
+}
+
 /* As many as there may be, in the order asked. */
 static void begin_waiting(struct download *d)
 {
@@ -484,6 +507,8 @@ static void begin_waiting(struct download *d)
 			return;
 		if (f->call)
 			continue;
+		if (is_too_much(d, f))
+			return;
 		f->form = d->form == WIRE_FORM_UNKNOWN ? WIRE_FORM_SCCM : d->form;
 		if (request(f, &why) != ERR_OK)
 			end_fetch(f, &why);

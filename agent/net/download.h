@@ -29,6 +29,7 @@ struct download_source {
 	const char *base_url;   /* folder (DP) or the manifest's URL (cloud) */
 	enum wire_form form;
 	bool is_single_file;    /* base_url is the file */
+	bool is_multiplexed;    /* known to speak HTTP/2 */
 	const char *token_line; /* header line; NULL = none */
 	bool token_for_files;   /* files of base_url's origin want it as well */
 	bool offer_client;
