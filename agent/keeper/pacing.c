@@ -26,7 +26,10 @@ static void look(struct pacing *p, int64_t now_s)
 	    .rate_on_prem = rates[RATE_ON_PREM],
 	    .rate_cloud = rates[RATE_CLOUD],
 	    .may_change = p->rule_count > 0,
-	    .is_background = is_background,
+	    /* Only where somebody asked for it: a server that limits what it gives
+	     * may be taken for a link that is full. */
+	    .is_background = is_background &&
+			     s->background == SETTINGS_BACKGROUND_YES,
 	    /* for good, so only as long as it can be ended with the process */
 	    .is_idle = is_background && p->job.owns_process,
 	};

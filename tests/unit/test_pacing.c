@@ -52,8 +52,12 @@ TEST(pacing_begin__another_job_in_this_process__no_idle_priority)
 	struct pacing_job job = { .settings = &s, .by_service = true };
 	struct pacing p;
 	pacing_begin(&p, &job, noon());
-	assert_int_equal(p.now.is_background, 1);
+	assert_int_equal(p.now.is_background, 0); /* the link: only where asked for */
 	assert_int_equal(p.now.is_idle, 0);
+	s.background = SETTINGS_BACKGROUND_YES;
+	pacing_begin(&p, &job, noon());
+	assert_int_equal(p.now.is_background, 1);
+	s.background = AUTO;
 	job.owns_process = true;
 	pacing_begin(&p, &job, noon());
 	assert_int_equal(p.now.is_idle, 1);
