@@ -14,7 +14,7 @@
 #define SYNC_BATCH (64u << 20)  /* smaller ones when so much has come */
 
 /* It can be asked for (again). */
-void intake_reopen(struct receive *r, struct roster_file *f)
+static void reopen(struct receive *r, struct roster_file *f)
 {
 	size_t place = (size_t)(f - r->list.files);
 	f->state = FILE_IDLE;
@@ -35,7 +35,7 @@ void intake_forget(struct receive *r, struct roster_file *f)
 	folder_remove(r->o.dir_fd, f->path, &ignored);
 	f->is_old = false;
 	f->sha256[0] = '\0';
-	intake_reopen(r, f);
+	reopen(r, f);
 }
 
 /* What came but could not be written is not there: the next plan looks at what is. */
@@ -45,7 +45,7 @@ static void intake_keep_stored(struct receive *r, struct roster_file *f)
 	r->bytes_done -= roster_have(f);
 	part_trim(f->part, f->part->fd, f->path, &ignored);
 	part_free(take_ptr(f->part), &r->place);
-	intake_reopen(r, f);
+	reopen(r, f);
 }
 
 /* The hash of the whole file, against all that is known of it. */
@@ -160,7 +160,7 @@ void intake_end_badly(struct receive *r, struct roster_file *f)
 	if (f->part)
 		r->bytes_done -= part_unsplit(f->part);
 	uint64_t have = roster_have(f);
-	intake_reopen(r, f);
+	reopen(r, f);
 	/* The last byte came, the end did not: nothing is left to ask for. */
 	if (have && have == f->size) {
 		if (intake_open(r, f, &ignored) == ERR_OK)

@@ -58,9 +58,6 @@ struct receive {
 	struct roster_file *cut;     /* some of its streams may end earlier; NULL */
 };
 
-/* It can be asked for (again). */
-void intake_reopen(struct receive *r, struct roster_file *f);
-
 /* Its bytes go, from the disk and from the figures. */
 void intake_forget(struct receive *r, struct roster_file *f);
 
