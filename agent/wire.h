@@ -261,8 +261,8 @@ enum wire_form {
 	U(index, WIRE_MAX_FILES) U(asked, WIRE_ANY) U(offset, WIRE_ANY)       \
 	U(total, WIRE_ANY) S(etag, WIRE_NAME)
 #define WIRE_FIELDS_data(U, S)                                                \
-	U(index, WIRE_MAX_FILES) U(offset, WIRE_ANY) U(slot, 255)             \
-	U(length, 1u << 20)
+	U(index, WIRE_MAX_FILES) U(asked, WIRE_ANY) U(offset, WIRE_ANY)       \
+	U(slot, 255) U(length, 1u << 20)
 #define WIRE_FIELDS_fetched(U, S)                                             \
 	U(index, WIRE_MAX_FILES) U(asked, WIRE_ANY)                           \
 	U(code, ERR_COUNT - 1) S(text, WIRE_TEXT) U(retry_after_s, UINT32_MAX)  \

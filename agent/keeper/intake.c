@@ -10,8 +10,30 @@
 #include <unistd.h>
 
 #define FILE_COST (4u << 10)    /* what a file counts beside its bytes */
+#define STOP_BYTES (4u << 20)   /* hashed between two questions for a stop */
 #define SYNC_ALONE (8u << 20)   /* files from it on are synced one by one */
 #define SYNC_BATCH (64u << 20)  /* smaller ones when so much has come */
+
+enum err_code intake_ask_stop(struct receive *r, uint64_t bytes, struct err *e)
+{
+	r->since_stop += bytes;
+	if (r->since_stop < STOP_BYTES || r->o.stop == NULL)
+		return ERR_OK;
+	r->since_stop = 0;
+	return r->o.stop(r->o.stop_arg, e);
+}
+
+enum err_code intake_catch_up(struct receive *r, struct roster_file *f, int fd,
+			      struct err *e)
+{
+	enum err_code rc = ERR_OK;
+	while (rc == ERR_OK && part_is_behind(f->part)) {
+		rc = part_catch_up(f->part, fd, &r->place, f->path, STOP_BYTES, e);
+		if (rc == ERR_OK)
+			rc = intake_ask_stop(r, STOP_BYTES, e);
+	}
+	return rc;
+}
 
 /* It can be asked for (again). */
 static void reopen(struct receive *r, struct roster_file *f)
@@ -38,7 +60,8 @@ void intake_forget(struct receive *r, struct roster_file *f)
 	reopen(r, f);
 }
 
-/* What came but could not be written is not there: the next plan looks at what is. */
+/* What came but could not be written is not there, or what is there is not hashed:
+ * the next plan looks at what is. */
 static void intake_keep_stored(struct receive *r, struct roster_file *f)
 {
 	struct err ignored;
@@ -80,10 +103,13 @@ static enum err_code sync_file(struct receive *r, const struct roster_file *f,
 	return r->unsynced > SYNC_BATCH ? intake_sync(r, e) : ERR_OK;
 }
 
-/* All bytes are there, the part is open. Where it fails, they are forgotten. */
 enum err_code intake_complete(struct receive *r, struct roster_file *f,
 			      struct err *e)
 {
+	if (intake_catch_up(r, f, f->part->fd, e) != ERR_OK) {
+		intake_keep_stored(r, f);
+		return e->code;
+	}
 	enum err_code rc = judge(r, f, e);
 	if (rc == ERR_OK && part_store(f->part, f->path, e) != ERR_OK) {
 		intake_keep_stored(r, f);
@@ -146,7 +172,7 @@ enum err_code intake_take_etag(struct roster_file *f, uint64_t offset,
 /* In the draft, hashed or not. */
 uint64_t intake_bytes(const struct part *p)
 {
-	return p->have + (p->split ? p->split->ahead : 0);
+	return part_length(p) + (p->split ? p->split->ahead : 0);
 }
 
 bool intake_is_pending(const struct roster_file *f)
@@ -160,6 +186,10 @@ void intake_end_badly(struct receive *r, struct roster_file *f)
 	if (f->part)
 		r->bytes_done -= part_unsplit(f->part);
 	uint64_t have = roster_have(f);
+	if (f->part && part_is_behind(f->part)) {
+		intake_keep_stored(r, f);
+		return;
+	}
 	reopen(r, f);
 	/* The last byte came, the end did not: nothing is left to ask for. */
 	if (have && have == f->size) {

@@ -56,7 +56,15 @@ struct receive {
 	struct spread spread;        /* large files in several streams */
 	uint64_t margin;             /* of the last receive_next_part() */
 	struct roster_file *cut;     /* some of its streams may end earlier; NULL */
+	struct roster_file *behind;  /* its kept bytes are hashed while the rest
+				      * comes; NULL = none */
 };
+
+/* So much work was done: it may be time to stop. */
+enum err_code intake_ask_stop(struct receive *r, uint64_t bytes, struct err *e);
+/* Hash all that lies in the file. fd: as part_catch_up(). */
+enum err_code intake_catch_up(struct receive *r, struct roster_file *f, int fd,
+			      struct err *e);
 
 /* Its bytes go, from the disk and from the figures. */
 void intake_forget(struct receive *r, struct roster_file *f);
@@ -70,7 +78,8 @@ enum err_code intake_take_etag(struct roster_file *f, uint64_t offset,
 			       const char *etag, struct err *e);
 
 /* All bytes are there, the part is open: judge the hash (HASH_FILE), write and sync.
- * Where it fails, they are forgotten, or what a full disk took of them is kept. */
+ * Where it fails, they are forgotten; but what a full disk took of them, or what a
+ * stop left unhashed, is kept. */
 enum err_code intake_complete(struct receive *r, struct roster_file *f,
 			      struct err *e);
 

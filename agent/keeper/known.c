@@ -21,6 +21,14 @@ static int by_path(const void *a, const void *b)
 		      ((const struct roster_file *)b)->path);
 }
 
+/* Nothing that this run knows: no bytes, or not hashed yet, which a look at the draft
+ * will find. */
+static bool is_unknown(const struct roster_file *f)
+{
+	return f->state == FILE_GONE || roster_have(f) == 0 ||
+	       (f->part && part_is_behind(f->part));
+}
+
 /* Move what holds bytes to `to`; returns how many. */
 static size_t keep(struct roster_file *from, size_t count, struct roster_file *to,
 		   bool is_same_host)
@@ -28,8 +36,8 @@ static size_t keep(struct roster_file *from, size_t count, struct roster_file *t
 	size_t kept = 0;
 	for (size_t i = 0; i < count; i++) {
 		struct roster_file *f = &from[i];
-		if (f->state == FILE_GONE || roster_have(f) == 0) {
-			part_free(f->part, NULL); /* closed: nothing came */
+		if (is_unknown(f)) {
+			part_free(f->part, NULL); /* it is closed */
 			free(f->path);
 			continue;
 		}

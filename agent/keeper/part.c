@@ -194,15 +194,15 @@ static bool is_large(uint64_t size)
 static enum err_code allocate(const struct part *p, const char *path,
 			      uint64_t size, struct err *e)
 {
-	if (!is_large(size) || size <= p->have)
+	if (!is_large(size) || size <= p->stored)
 		return ERR_OK;
 	/* The length stays what is written: it is what a resume goes by. */
-	if (fallocate(p->fd, FALLOC_FL_KEEP_SIZE, (off_t)p->have,
-		      (off_t)(size - p->have)) == 0 ||
+	if (fallocate(p->fd, FALLOC_FL_KEEP_SIZE, (off_t)p->stored,
+		      (off_t)(size - p->stored)) == 0 ||
 	    (errno != ENOSPC && errno != EDQUOT && errno != EFBIG))
 		return ERR_OK;
 	return err_set(e, ERR_SPACE_DISK, "reserve %llu bytes for %.200s: %m",
-		       (unsigned long long)(size - p->have), path);
+		       (unsigned long long)(size - p->stored), path);
 }
 
 enum err_code part_open(struct part *p, struct part_place *place, const char *path,
@@ -212,34 +212,63 @@ enum err_code part_open(struct part *p, struct part_place *place, const char *pa
 	struct err own = { 0 };
 	if (open_ours(p, place, path, &st, &own) != ERR_OK)
 		return err_set(e, own.code, "%s", own.text);
-	if ((uint64_t)st.st_size < p->have)
+	p->stored = p->flushed = part_length(p);
+	if ((uint64_t)st.st_size < p->stored)
 		return err_set(e, ERR_FOLDER, "%.200s: somebody cut it off", path);
-	if ((uint64_t)st.st_size > p->have &&
+	if ((uint64_t)st.st_size > p->stored &&
 	    part_trim(p, p->fd, path, e) != ERR_OK)
 		return ERR_FOLDER;
-	p->stored = p->flushed = p->have;
 	if (is_large(size) && !place->is_memory && p->block == NULL)
 		p->block = take_block(place);
 	p->may_direct = p->block != NULL;
 	p->is_direct = false;
-	return allocate(p, path, size, e);
+	/* in memory there are no blocks to be had together */
+	return place->is_memory ? ERR_OK : allocate(p, path, size, e);
 }
 
 enum err_code part_trim(const struct part *p, int fd, const char *path,
 			struct err *e)
 {
-	uint64_t size = p->block ? p->stored : p->have;
+	uint64_t size = p->block ? p->stored : part_length(p);
 	if (ftruncate(fd, (off_t)size) != 0)
 		return err_set(e, ERR_FOLDER, "cut off %.200s: %m", path);
 	return ERR_OK;
 }
 
-void part_hash(struct part *p, const void *bytes, size_t len)
+static void hash(struct part *p, const void *bytes, size_t len)
 {
 	digest_add(p->sha256, bytes, len);
 	if (p->sha1)
 		digest_add(p->sha1, bytes, len);
 	p->have += len;
+}
+
+static enum err_code hash_stored(struct part *p, int fd, struct part_place *place,
+				 const char *path, uint64_t until, struct err *e)
+{
+	while (p->have < until) {
+		uint64_t left = until - p->have;
+		size_t n = left < PART_COPY_BYTES ? (size_t)left : PART_COPY_BYTES;
+		ssize_t got = pread(fd, place->copy, n, (off_t)p->have);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return err_set(e, ERR_FOLDER, "read %.200s: %s", path,
+				       got < 0 ? strerror(errno) :
+						 "somebody cut it off");
+		hash(p, place->copy, (size_t)got);
+	}
+	return ERR_OK;
+}
+
+enum err_code part_catch_up(struct part *p, int fd, struct part_place *place,
+			    const char *path, uint64_t most, struct err *e)
+{
+	uint64_t from = p->have, behind = p->stored - from;
+	enum err_code rc = hash_stored(p, fd, place, path,
+				       from + (behind < most ? behind : most), e);
+	posix_fadvise(fd, (off_t)from, (off_t)(p->have - from), POSIX_FADV_DONTNEED);
+	return rc;
 }
 
 /* Whether the next write goes past the page cache. False: it will not have that. */
@@ -279,7 +308,7 @@ static enum err_code write_on(struct part *p, const char *path, const char *byte
 
 enum err_code part_store(struct part *p, const char *path, struct err *e)
 {
-	size_t len = (size_t)(p->have - p->stored), done = 0;
+	size_t len = (size_t)(part_length(p) - p->stored), done = 0;
 	struct err own = { 0 };
 	/* whole sectors first; what is left is the end of the file, or of this run */
 	if (p->may_direct && p->stored % ALIGN == 0 && len >= ALIGN &&
@@ -317,7 +346,7 @@ static enum err_code append_block(struct part *p, const char *path, const char *
 		n = block_room(p);
 		n = len < n ? len : n;
 		memcpy(to, bytes, n);
-		part_hash(p, to, n);
+		hash(p, to, n);
 		if (block_room(p) == 0)
 			rc = part_store(p, path, e);
 	}
@@ -327,16 +356,13 @@ static enum err_code append_block(struct part *p, const char *path, const char *
 enum err_code part_append(struct part *p, struct part_place *place, const char *path,
 			  const void *bytes, size_t len, struct err *e)
 {
-	enum err_code rc = ERR_OK;
-	if (p->block)
+	bool is_behind = part_is_behind(p);
+	if (p->block && !is_behind)
 		return append_block(p, path, bytes, len, e);
-	for (size_t at = 0, n; rc == ERR_OK && at < len; at += n) {
-		n = len - at < PART_COPY_BYTES ? len - at : PART_COPY_BYTES;
-		memcpy(place->copy, (const char *)bytes + at, n);
-		rc = write_on(p, path, place->copy, n, e);
-		if (rc == ERR_OK)
-			part_hash(p, place->copy, n);
-	}
+	set_direct(p, false);
+	enum err_code rc = write_on(p, path, bytes, len, e);
+	if (rc == ERR_OK && !is_behind)
+		rc = hash_stored(p, p->fd, place, path, p->stored, e);
 	if (rc == ERR_OK && !place->is_memory)
 		begin_sync(p);
 	return rc;
@@ -344,62 +370,45 @@ enum err_code part_append(struct part *p, struct part_place *place, const char *
 
 /* --- several streams ------------------------------------------------------ */
 
-static enum err_code write_ahead(struct part *p, struct part_place *place,
-				 const char *path, uint64_t at, const char *bytes,
-				 size_t len, struct err *e)
+static enum err_code write_ahead(struct part *p, const char *path, uint64_t at,
+				 const char *bytes, size_t len, struct err *e)
 {
-	enum err_code rc = ERR_OK;
 	set_direct(p, false);
-	for (size_t n; rc == ERR_OK && len; at += n, bytes += n, len -= n) {
-		n = len < PART_COPY_BYTES ? len : PART_COPY_BYTES;
-		memcpy(place->copy, bytes, n);
-		rc = fs_write_at(p->fd, place->copy, n, at, path, e);
-		sync_file_range(p->fd, (off_t)at, (off_t)n, SYNC_FILE_RANGE_WRITE);
-	}
+	enum err_code rc = fs_write_at(p->fd, bytes, len, at, path, e);
+	sync_file_range(p->fd, (off_t)at, (off_t)len, SYNC_FILE_RANGE_WRITE);
 	return rc;
 }
 
-/* The bytes before `until` are in the file now: hash them, in their order. */
-static enum err_code catch_up(struct part *p, struct part_place *place,
-			      const char *path, uint64_t until, struct err *e)
+/* The bytes before `until` are in the file now. */
+static enum err_code join(struct part *p, struct part_place *place, const char *path,
+			  uint64_t until, struct err *e)
 {
-	uint64_t from = p->have;
+	bool is_behind = part_is_behind(p);
 	enum err_code rc = part_store(p, path, e);
+	if (rc != ERR_OK)
+		return rc;
 	set_direct(p, false); /* what came ahead is in the page cache */
-	while (rc == ERR_OK && p->have < until) {
-		uint64_t left = until - p->have;
-		size_t n = left < PART_COPY_BYTES ? (size_t)left : PART_COPY_BYTES;
-		ssize_t got = pread(p->fd, place->copy, n, (off_t)p->have);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return err_set(e, ERR_FOLDER, "read %.200s: %s", path,
-				       got < 0 ? strerror(errno) :
-						 "somebody cut it off");
-		part_hash(p, place->copy, (size_t)got);
-	}
-	p->stored = p->have;
-	p->split->ahead -= p->have - from;
-	posix_fadvise(p->fd, (off_t)from, (off_t)(p->have - from),
-		      POSIX_FADV_DONTNEED);
-	return rc;
+	p->split->ahead -= until - p->stored;
+	p->stored = until;
+	return is_behind ? ERR_OK :
+			   part_catch_up(p, p->fd, place, path, UINT64_MAX, e);
 }
 
 enum err_code part_put(struct part *p, struct part_place *place, const char *path,
 		       struct stream *stream, const void *bytes, size_t len,
 		       struct err *e)
 {
-	bool is_next = stream->next == p->have;
+	bool is_next = stream->next == part_length(p);
 	enum err_code rc =
 		is_next ? part_append(p, place, path, bytes, len, e) :
-			  write_ahead(p, place, path, stream->next, bytes, len, e);
+			  write_ahead(p, path, stream->next, bytes, len, e);
 	if (rc != ERR_OK)
 		return rc;
 	stream->next += len;
 	if (!is_next)
 		p->split->ahead += len;
-	uint64_t reach = split_reach(p->split, p->have);
-	return reach > p->have ? catch_up(p, place, path, reach, e) : ERR_OK;
+	uint64_t reach = split_reach(p->split, part_length(p));
+	return reach > part_length(p) ? join(p, place, path, reach, e) : ERR_OK;
 }
 
 uint64_t part_unsplit(struct part *p)

@@ -10,9 +10,13 @@
 #include <sys/types.h>
 
 /*
- * One incomplete file in a draft: its bytes, all of them hashed, and the note
- * of where they came from. It is always a file of our own: what somebody
- * planted in its place is removed, never written to (threats F2, F6).
+ * One incomplete file in a draft: its bytes, their hash, and the note of where they
+ * came from. It is always a file of our own: what somebody planted in its place is
+ * removed, never written to (threats F2, F6).
+ *
+ * Either the hash is ahead of the file, by what is in the block, or behind it: then
+ * bytes from before lie in the file, and part_catch_up() hashes them while others
+ * come.
  */
 #define PART_ETAG_SIZE 257
 #define PART_BLOCK_BYTES (1u << 20)
@@ -20,8 +24,8 @@
 
 struct part {
 	int fd;                    /* -1 while nothing comes; owned */
-	uint64_t have;             /* bytes that came, all hashed */
-	uint64_t stored;           /* of them, in the file; the rest is in `block` */
+	uint64_t have;             /* bytes that are hashed */
+	uint64_t stored;           /* bytes in the file, without a gap */
 	uint64_t flushed;          /* of them, on their way to the disk */
 	char *block;               /* of the place, while a large file is open; NULL =
 				    * what comes is written at once */
@@ -52,6 +56,16 @@ struct part_place {
 enum err_code part_place_open(struct part_place *place, int dir_fd, struct err *e);
 void part_place_close(struct part_place *place); /* zero is fine */
 
+/* Bytes that we have, in a row from the first. */
+static inline uint64_t part_length(const struct part *p)
+{
+	return p->have > p->stored ? p->have : p->stored;
+}
+static inline bool part_is_behind(const struct part *p)
+{
+	return p->have < p->stored;
+}
+
 /* An empty one, no file made yet. Returns owned, or NULL with *e set. */
 struct part *part_new(bool needs_sha1, struct err *e);
 /* Closes; the file stays, without what was not stored. NULL is fine. */
@@ -80,10 +94,11 @@ enum err_code part_trim(const struct part *p, int fd, const char *path,
 			struct err *e);
 
 /*
- * Take bytes that somebody else may still change: they are copied, and the copy is
- * hashed and written. Those of a large file are written block by block, past the
- * page cache where the file system can: thousands of other programs' pages stay
- * where they are, and it costs less.
+ * Take bytes that somebody else may still change: what is hashed must be what is
+ * written. Those of a large file are copied into the block, hashed there, and written
+ * block by block, past the page cache where the file system can: thousands of other
+ * programs' pages stay where they are, and it costs less. Others are written, and
+ * hashed from the file; by part_catch_up() where the hash is behind anyway.
  */
 enum err_code part_append(struct part *p, struct part_place *place, const char *path,
 			  const void *bytes, size_t len, struct err *e);
@@ -100,8 +115,12 @@ enum err_code part_put(struct part *p, struct part_place *place, const char *pat
 uint64_t part_unsplit(struct part *p);
 /* Write what is still in the block. Where it fails, only `stored` bytes are kept. */
 enum err_code part_store(struct part *p, const char *path, struct err *e);
-/* Hash bytes that are in the file already. */
-void part_hash(struct part *p, const void *bytes, size_t len);
+/*
+ * Hash bytes that are in the file already, `most` at most. fd: of the file, open for
+ * reading. They leave the page cache: nobody else reads an incomplete file.
+ */
+enum err_code part_catch_up(struct part *p, int fd, struct part_place *place,
+			    const char *path, uint64_t most, struct err *e);
 /* Back to zero bytes; the file is open. */
 enum err_code part_restart(struct part *p, const char *path, struct err *e);
 

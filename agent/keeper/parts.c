@@ -70,8 +70,8 @@ static enum err_code settle(struct receive *r, struct roster_file *f,
 				  struct err *e)
 {
 	struct split *split = f->part->split;
-	split_reach(split, f->part->have);
-	if (f->part->have < f->size)
+	split_reach(split, part_length(f->part));
+	if (part_length(f->part) < f->size)
 		return ERR_OK;
 	if (split_is_busy(split)) {
 		split_whole(split);

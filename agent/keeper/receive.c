@@ -13,8 +13,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define DROP_BYTES (8u << 20)   /* taken out of the page cache together */
-#define STOP_BYTES (4u << 20)   /* hashed between two questions for a stop */
+#define BEHIND_LEAST (8u << 20) /* kept bytes that are hashed beside the rest */
+#define BEHIND_STEP (1u << 20)  /* of them, while net has nothing to say */
 #define FILE_COST (4u << 10)    /* the look at a file, in bytes hashed */
 
 static enum err_code no_memory(struct err *e)
@@ -68,6 +68,7 @@ enum err_code receive_begin(struct receive *r, const char *source_host,
 	r->bytes_done = r->bytes_resumed = 0;
 	r->is_planned = false;
 	r->cut = NULL;
+	r->behind = NULL;
 	r->spread = (struct spread){ 0 };
 	return ERR_OK;
 }
@@ -86,15 +87,6 @@ enum err_code receive_check(struct receive *r, struct err *e)
 }
 
 /* --- what the draft holds already ----------------------------------------- */
-
-static enum err_code ask_stop(struct receive *r, uint64_t bytes, struct err *e)
-{
-	r->since_stop += bytes;
-	if (r->since_stop < STOP_BYTES || r->o.stop == NULL)
-		return ERR_OK;
-	r->since_stop = 0;
-	return r->o.stop(r->o.stop_arg, e);
-}
 
 /* A file that this run has hashed before. */
 static void take_known(struct receive *r, struct roster_file *f,
@@ -121,35 +113,30 @@ static void take_known(struct receive *r, struct roster_file *f,
 	part_read_note(f->part, r->host, fd);
 }
 
-static enum err_code hash_kept(struct receive *r, struct roster_file *f, int fd,
+/* Of a large file the rest may come meanwhile. One at a time: what is kept of others
+ * is hashed before. */
+static bool may_be_behind(const struct receive *r, const struct roster_file *f,
+			  uint64_t size)
+{
+	return r->behind == NULL && size >= BEHIND_LEAST &&
+	       f->size != RECEIVE_UNKNOWN && size < f->size;
+}
+
+static enum err_code take_kept(struct receive *r, struct roster_file *f, int fd,
 			       uint64_t size, struct err *e)
 {
 	struct part *p = f->part = part_new(roster_says_sha1(f), e);
 	if (p == NULL)
 		return e ? e->code : ERR_NOMEM;
+	p->stored = size;
 	f->is_old = true;
-	while (p->have < size) {
-		uint64_t left = size - p->have;
-		size_t most = left < PART_COPY_BYTES ? (size_t)left : PART_COPY_BYTES;
-		ssize_t n = pread(fd, r->place.copy, most, (off_t)p->have);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_set(e, ERR_FOLDER, "read %.200s: %m", f->path);
-		if (n == 0)
-			break;
-		part_hash(p, r->place.copy, (size_t)n);
-		r->bytes_done += (uint64_t)n;
-		/* nobody else reads an incomplete file: it need not stay in memory */
-		if (p->have % DROP_BYTES == 0)
-			posix_fadvise(fd, (off_t)(p->have - DROP_BYTES), DROP_BYTES,
-				      POSIX_FADV_DONTNEED);
-		enum err_code rc = ask_stop(r, (uint64_t)n, e);
-		if (rc != ERR_OK)
-			return rc;
-	}
+	r->bytes_done += size;
 	part_read_note(p, r->host, fd);
-	return part_trim(p, fd, f->path, e);
+	enum err_code rc = part_trim(p, fd, f->path, e);
+	if (rc != ERR_OK || !may_be_behind(r, f, size))
+		return rc == ERR_OK ? intake_catch_up(r, f, fd, e) : rc;
+	r->behind = f;
+	return ERR_OK;
 }
 
 /* Take up what lies there under the name of the file. */
@@ -166,7 +153,7 @@ static enum err_code adopt(struct receive *r, struct roster_file *f, struct err 
 	else if (size && known && known_is_usable(known, f, size))
 		take_known(r, f, known, fd);
 	else if (size)
-		rc = hash_kept(r, f, fd, size, e);
+		rc = take_kept(r, f, fd, size, e);
 	if (known) {
 		part_free(take_ptr(known->part), &r->place);
 		known->state = FILE_GONE;
@@ -204,7 +191,7 @@ enum err_code receive_plan(struct receive *r, uint64_t *bytes_kept,
 		if (!is_empty || r->list.files[i].size == 0)
 			rc = adopt(r, &r->list.files[i], e);
 		if (rc == ERR_OK)
-			rc = ask_stop(r, FILE_COST, e);
+			rc = intake_ask_stop(r, FILE_COST, e);
 		if (rc != ERR_OK)
 			return rc;
 	}
@@ -235,11 +222,23 @@ bool receive_next(struct receive *r, struct receive_ask *out)
 					     .end = RECEIVE_UNKNOWN,
 					     .size = f->size,
 					     .path = f->path };
-		if (f->part && f->part->have)
+		if (f->asked)
 			memcpy(out->etag, f->part->etag, sizeof(out->etag));
 		return true;
 	}
 	return false;
+}
+
+bool receive_is_behind(const struct receive *r)
+{
+	const struct part *p = r->behind ? r->behind->part : NULL;
+	return p && p->fd >= 0 && part_is_behind(p);
+}
+
+enum err_code receive_catch_up(struct receive *r, struct err *e)
+{
+	struct part *p = r->behind->part;
+	return part_catch_up(p, p->fd, &r->place, r->behind->path, BEHIND_STEP, e);
 }
 
 bool receive_next_part(struct receive *r, const struct spread_case *c,
@@ -273,7 +272,7 @@ static enum err_code start_over(struct receive *r, struct roster_file *f,
 			       "instead of going on, for the second time", f->path);
 	f->has_restarted = true;
 	f->is_old = false;
-	r->bytes_done -= f->part->have;
+	r->bytes_done -= part_length(f->part);
 	return part_restart(f->part, f->path, e);
 }
 
@@ -319,7 +318,7 @@ static enum err_code check_room(struct receive *r, struct roster_file *f,
 				size_t len, struct err *e)
 {
 	const struct roster_limits *limits = &r->list.limits;
-	uint64_t have = f->part->have, done = r->bytes_done + len;
+	uint64_t have = part_length(f->part), done = r->bytes_done + len;
 	if (f->size != RECEIVE_UNKNOWN && len > f->size - have) {
 		uint64_t size = f->size;
 		/* whole, as it seems; but nobody knows what it is */
@@ -336,33 +335,41 @@ static enum err_code check_room(struct receive *r, struct roster_file *f,
 	return ERR_OK;
 }
 
-enum err_code receive_data(struct receive *r, uint64_t index, uint64_t offset,
-			   const void *bytes, size_t len, struct err *e)
+static bool fits(const struct roster_file *f, const struct stream *s,
+		 const struct receive_bytes *b)
 {
-	struct roster_file *f = look(r, index, FILE_COMING, e);
+	if (f->part->split)
+		return s && split_fits(s, b->offset, b->len);
+	return b->asked == f->asked && b->offset == part_length(f->part);
+}
+
+enum err_code receive_data(struct receive *r, const struct receive_bytes *b,
+			   struct err *e)
+{
+	struct roster_file *f = look(r, b->index, FILE_COMING, e);
 	if (f == NULL)
 		return ERR_NET_LIED;
 	struct part *p = f->part;
-	struct stream *s = p->split ? split_at(p->split, offset) : NULL;
-	if (s ? len > s->end - s->next : offset != p->have || p->split)
+	struct stream *s = p->split ? split_find(p->split, b->asked) : NULL;
+	if (!fits(f, s, b))
 		return err_set(e, ERR_NET_LIED, "%.200s: %zu bytes for %" PRIu64
-			       " where %" PRIu64 " are", f->path, len, offset, p->have);
+			       " of what was asked for at %" PRIu64 ", where %" PRIu64
+			       " are", f->path, b->len, b->offset, b->asked,
+			       s ? s->next : part_length(p));
 	if (s && s->state == STREAM_UNWANTED) {
-		s->next += len;
+		s->next += b->len;
 		return ERR_OK;
 	}
-	enum err_code rc = check_room(r, f, len, e);
+	enum err_code rc = check_room(r, f, b->len, e);
 	if (rc != ERR_OK)
 		return rc;
 	uint64_t before = intake_bytes(p);
-	/* The slot is net's memory too: what is written and what is hashed must be
-	 * the same bytes, so both are of our copy. */
-	rc = s ? part_put(p, &r->place, f->path, s, bytes, len, e) :
-		 part_append(p, &r->place, f->path, bytes, len, e);
+	rc = s ? part_put(p, &r->place, f->path, s, b->at, b->len, e) :
+		 part_append(p, &r->place, f->path, b->at, b->len, e);
 	r->bytes_done += intake_bytes(p) - before;
 	r->bytes_received += intake_bytes(p) - before;
 	/* Small files are over before a note could be of use. */
-	if (rc == ERR_OK && p->have < f->size)
+	if (rc == ERR_OK && part_length(p) < f->size)
 		part_write_note(p, r->host);
 	return rc;
 }

@@ -39,7 +39,8 @@ enum err_code receive_file(struct receive *r, uint64_t index, const char *path,
  * The list is complete. Checks that nothing wanted is missing (ERR_ABSENT names
  * it), that the sizes add up to the policy's (ERR_SIZE) and stay below
  * most_bytes (ERR_SPACE_CACHE). Looks at what the draft holds already, hashing
- * kept bytes. bytes_kept: usable from before. need: still to come (files of
+ * kept bytes; but of one large file only while the rest comes, or when it has.
+ * bytes_kept: usable from before. need: still to come (files of
  * unknown size not counted).
  */
 enum err_code receive_plan(struct receive *r, uint64_t *bytes_kept,
@@ -51,6 +52,11 @@ enum err_code receive_check(struct receive *r, struct err *e);
 /* What to ask for next, in list order; false when nothing is left to ask.
  * The file counts as asked from now on. */
 bool receive_next(struct receive *r, struct receive_ask *out);
+
+/* Do kept bytes of a file that comes wait for their hash? Then receive_catch_up()
+ * does some of it, a millisecond's work: whenever nothing else is to be done. */
+bool receive_is_behind(const struct receive *r);
+enum err_code receive_catch_up(struct receive *r, struct err *e);
 
 /*
  * When that has nothing more: another part of a large file that is coming, to come
@@ -68,11 +74,17 @@ bool receive_next_trim(struct receive *r, struct receive_trim *out);
 enum err_code receive_head(struct receive *r, const struct receive_begun *head,
 			   struct err *e);
 
-/* Bytes, which must follow the ones before: else ERR_NET_LIED; beyond the size
- * or most_bytes: ERR_LENGTH, ERR_SPACE_CACHE. They are copied before anything
- * is done with them: written to the file, and hashed from the copy. */
-enum err_code receive_data(struct receive *r, uint64_t index, uint64_t offset,
-			   const void *bytes, size_t len, struct err *e);
+/* Bytes of the answer to the FETCH at `asked`, which must follow the ones before: else
+ * ERR_NET_LIED; beyond the size
+ * or most_bytes: ERR_LENGTH, ERR_SPACE_CACHE. What is hashed of them is what is
+ * written, whatever net does to them meanwhile (part_append). */
+struct receive_bytes {
+	uint64_t index, asked, offset;
+	const void *at; /* borrowed; may change */
+	size_t len;
+};
+enum err_code receive_data(struct receive *r, const struct receive_bytes *b,
+			   struct err *e);
 
 /*
  * The answer ended well: exact length, the source's hash and the wanted hash

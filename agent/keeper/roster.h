@@ -83,7 +83,7 @@ static inline bool roster_says_sha1(const struct roster_file *f)
 /* Bytes of the file that the draft holds, in order and hashed. */
 static inline uint64_t roster_have(const struct roster_file *f)
 {
-	return f->state == FILE_DONE ? f->size : f->part ? f->part->have : 0;
+	return f->state == FILE_DONE ? f->size : f->part ? part_length(f->part) : 0;
 }
 
 /* f->sha256 (and sha1, where the source names one) against what policy and the

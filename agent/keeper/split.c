@@ -92,14 +92,12 @@ struct stream *split_find(struct split *s, uint64_t asked)
 	return NULL;
 }
 
-struct stream *split_at(struct split *s, uint64_t offset)
+bool split_fits(const struct stream *stream, uint64_t offset, uint64_t len)
 {
-	for (unsigned i = 0; i < s->count; i++)
-		if (s->streams[i].next == offset &&
-		    (s->streams[i].state == STREAM_COMING ||
-		     s->streams[i].state == STREAM_UNWANTED))
-			return &s->streams[i];
-	return NULL;
+	if (stream->next != offset)
+		return false;
+	return stream->state == STREAM_UNWANTED ||
+	       (stream->state == STREAM_COMING && len <= stream->end - offset);
 }
 
 /* No other stream than the first is of use. */

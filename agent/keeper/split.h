@@ -62,9 +62,8 @@ const struct stream *split_next(struct split *s, const struct split_case *c);
 
 /* The stream of that name; NULL where there is none that has not ended. */
 struct stream *split_find(struct split *s, uint64_t asked);
-/* The one whose next byte is that of `offset`, of those that bytes come of; or
- * NULL. */
-struct stream *split_at(struct split *s, uint64_t offset);
+/* May it bring `len` bytes from `offset` on? Unwanted ones may be any number. */
+bool split_fits(const struct stream *stream, uint64_t offset, uint64_t len);
 
 /*
  * A part begins to come. The first one decides: where the first stream is far enough

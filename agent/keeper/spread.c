@@ -13,7 +13,7 @@
 
 static uint64_t bytes_of(const struct roster_file *f)
 {
-	return f->part->have + (f->part->split ? f->part->split->ahead : 0);
+	return part_length(f->part) + (f->part->split ? f->part->split->ahead : 0);
 }
 
 /* The file that would come last. */
@@ -24,9 +24,10 @@ static struct roster_file *find_largest(const struct roster *list)
 		struct roster_file *f = &list->files[i];
 		if (f->state == FILE_COMING && f->size != ROSTER_UNKNOWN &&
 		    !f->has_restarted && f->part->fd >= 0 &&
-		    f->size - f->part->have >= WORTH_BYTES &&
+		    f->size - part_length(f->part) >= WORTH_BYTES &&
 		    (best == NULL ||
-		     f->size - f->part->have > best->size - best->part->have))
+		     f->size - part_length(f->part) >
+			     best->size - part_length(best->part)))
 			best = f;
 	}
 	return best;
@@ -108,7 +109,8 @@ const struct stream *spread_next(struct spread *s, struct roster *list,
 		f->part->split = malloc(sizeof(*f->part->split));
 		if (f->part->split == NULL)
 			return NULL; /* then in one stream */
-		split_begin(f->part->split, f->asked, f->part->have, f->size);
+		split_begin(f->part->split, f->asked, part_length(f->part),
+			    f->size);
 	}
 	return split_next(f->part->split, &now);
 }

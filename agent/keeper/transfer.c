@@ -128,8 +128,14 @@ static enum err_code take_data(struct transfer *t, const struct wire_data *m,
 		return err_set(e, ERR_NET_LIED, "message DATA: no slot %llu of "
 			       "%llu bytes", (unsigned long long)m->slot,
 			       (unsigned long long)m->length);
-	enum err_code rc = receive_data(t->receive, m->index, m->offset, at,
-					(size_t)m->length, e);
+	enum err_code rc = receive_data(
+		t->receive,
+		&(struct receive_bytes){ .index = m->index,
+					 .asked = m->asked,
+					 .offset = m->offset,
+					 .at = at,
+					 .len = (size_t)m->length },
+		e);
 	if (rc != ERR_OK)
 		return rc;
 	return worker_give_back(t->worker, m->slot, e);
@@ -184,6 +190,22 @@ static enum err_code stop_run(struct transfer *t, struct err *e)
 	return e->code;
 }
 
+/* The next message, until the tick; what lies there unhashed is seen to while there is
+ * none. */
+static enum err_code next_message(struct transfer *t, int64_t tick_ms,
+				  const struct wire_msg **m, struct err *e)
+{
+	while (receive_is_behind(t->receive) && clock_now_ms() < tick_ms) {
+		enum err_code rc = worker_next(t->worker, 0, m, e);
+		if (rc != ERR_OK || (*m)->type != WIRE_NONE)
+			return rc;
+		rc = receive_catch_up(t->receive, e);
+		if (rc != ERR_OK)
+			return rc;
+	}
+	return worker_next(t->worker, tick_ms, m, e);
+}
+
 enum err_code transfer_run(struct transfer *t, struct err *e)
 {
 	unsigned pending = 0;
@@ -210,7 +232,7 @@ enum err_code transfer_run(struct transfer *t, struct err *e)
 				t->host);
 			return stop_run(t, e);
 		}
-		if (worker_next(t->worker, tick_ms, &m, e) != ERR_OK)
+		if (next_message(t, tick_ms, &m, e) != ERR_OK)
 			return stop_run(t, e);
 		if (m->type != WIRE_NONE &&
 		    take_message(t, m, &pending, e) != ERR_OK)

@@ -173,6 +173,7 @@ static enum err_code send_slot(struct fetch *f, struct err *e)
 		return ERR_OK;
 	}
 	struct wire_data m = { .index = f->index,
+			       .asked = f->asked,
 			       .offset = f->position - f->filled,
 			       .slot = (uint64_t)f->slot,
 			       .length = f->filled };

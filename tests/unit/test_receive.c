@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -126,7 +127,11 @@ static void break_off(struct receive *r, uint64_t index)
 static enum err_code data(struct receive *r, uint64_t index, uint64_t offset,
 			  const char *text)
 {
-	return receive_data(r, index, offset, text, strlen(text), &e);
+	return receive_data(r, &(struct receive_bytes){ .index = index,
+							.asked = asked_of(index),
+							.offset = offset,
+							.at = text,
+							.len = strlen(text) }, &e);
 }
 
 /* The whole file `index`, honestly, from where it is asked. */
@@ -236,7 +241,9 @@ TEST(receive__more_than_a_copy_at_once__all_of_it)
 	assert_true(next(r, &ask));
 	assert_ok(head(r, 0, 0, RECEIVE_UNKNOWN, ""));
 	for (uint64_t i = 0; i < 3; i++)
-		assert_ok(receive_data(r, 0, i * BIG, bytes, BIG, &e));
+		assert_ok(receive_data(r, &(struct receive_bytes){ .offset = i * BIG,
+								   .at = bytes,
+								   .len = BIG }, &e));
 	assert_ok(end(r, 0));
 	autofd fd = open(at("a"), O_RDONLY);
 	char hex[DIGEST_HEX_SIZE];
@@ -946,10 +953,20 @@ TEST(receive_file__names_without_end__err_limit)
 
 #define MIB (1ull << 20)
 
+static enum err_code bytes_of(struct receive *r, uint64_t asked, uint64_t offset,
+			      size_t len)
+{
+	static char zeros[2 * MIB];
+	return receive_data(r, &(struct receive_bytes){ .asked = asked,
+							.offset = offset,
+							.at = zeros,
+							.len = len }, &e);
+}
+
+/* Of the first stream. */
 static enum err_code bytes_at(struct receive *r, uint64_t offset, size_t len)
 {
-	static char zeros[MIB];
-	return receive_data(r, 0, offset, zeros, len, &e);
+	return bytes_of(r, asked_of(0), offset, len);
 }
 
 /* A large file that is coming, and the second part of it asked for. */
@@ -989,7 +1006,7 @@ TEST(receive_head__of_a_part__first_stream_is_cut)
 	assert_true(trim.index == 0 && trim.asked == 0 && trim.end == part.offset);
 	assert_false(receive_next_trim(r, &trim)); /* told once */
 	/* what comes ahead counts, and only what is in order is kept */
-	assert_ok(bytes_at(r, part.offset, MIB));
+	assert_ok(bytes_of(r, part.offset, part.offset, MIB));
 	assert_ok(bytes_at(r, MIB, MIB));
 	assert_int_equal(figures(r).bytes_done, 3 * MIB);
 	receive_fail_all(r);
@@ -1002,19 +1019,22 @@ TEST(receive_data__of_a_part_where_it_does_not_belong__net_lied)
 	struct receive_ask part;
 	struct receive_trim trim;
 	struct receive *r = two_parts(&part);
-	assert_err(bytes_at(r, part.offset, 1), ERR_NET_LIED); /* no head */
+	assert_err(bytes_of(r, part.offset, part.offset, 1), ERR_NET_LIED); /* no head */
 	assert_err(part_begins(r, part.offset + 1, part.offset + 1, ""), ERR_NET_LIED);
 	assert_err(part_begins(r, part.offset, 0, ""), ERR_NET_LIED);
 	assert_ok(part_begins(r, part.offset, part.offset, "\"v\""));
 	assert_err(part_begins(r, part.offset, part.offset, "\"v\""), ERR_NET_LIED);
 	assert_true(receive_next_trim(r, &trim));
-	assert_err(bytes_at(r, part.offset + 1, 1), ERR_NET_LIED);
-	assert_err(bytes_at(r, part.end, 1), ERR_NET_LIED);
+	assert_err(bytes_of(r, part.offset, part.offset + 1, 1), ERR_NET_LIED);
+	assert_err(bytes_of(r, part.end, part.end, 1), ERR_NET_LIED);
+	assert_err(bytes_at(r, part.offset, 1), ERR_NET_LIED);
 	assert_err(bytes_at(r, 0, 1), ERR_NET_LIED);
 	/* the first stream ends where the second begins */
 	for (uint64_t at = MIB; at + MIB <= part.offset; at += MIB)
 		assert_ok(bytes_at(r, at, MIB));
-	assert_err(bytes_at(r, part.offset, MIB + 1), ERR_NET_LIED);
+	assert_err(bytes_at(r, part.offset, 1), ERR_NET_LIED);
+	/* which has brought nothing yet, although all before it is there */
+	assert_ok(bytes_of(r, part.offset, part.offset, MIB));
 	assert_err(receive_end(r, 0, 5, &e), ERR_NET_LIED);
 	receive_free(r);
 }
@@ -1050,7 +1070,213 @@ TEST(receive_end__of_a_part_too_early__err_length)
 	struct receive *r = two_parts(&part);
 	assert_ok(part_begins(r, part.offset, part.offset, "\"v\""));
 	assert_true(receive_next_trim(r, &trim));
-	assert_ok(bytes_at(r, part.offset, MIB));
+	assert_ok(bytes_of(r, part.offset, part.offset, MIB));
 	assert_err(receive_end(r, 0, part.offset, &e), ERR_LENGTH);
+	receive_free(r);
+}
+
+/* --- kept bytes that are hashed beside the rest ----------------------------- */
+
+/* A draft that holds `kept` zeros of a file of 10 MiB. */
+static void plant_zeros(size_t kept)
+{
+	autofree char *zeros = calloc(1, kept);
+	autofd fd = open(at("a"), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	assert_int_equal(write(fd, zeros, kept), (ssize_t)kept);
+}
+
+static struct receive *kept_zeros(struct receive_options o, size_t kept,
+				  const char *hash)
+{
+	struct receive_ask ask;
+	struct receive *r = fresh(o);
+	plant_zeros(kept);
+	assert_ok(LIST(r, "dp", { "a", hash, 10 * MIB }));
+	assert_int_equal(figures(r).bytes_done, kept);
+	assert_true(next(r, &ask));
+	assert_int_equal(ask.offset, kept);
+	return r;
+}
+
+static void hex_of_zeros(size_t len, char out[DIGEST_HEX_SIZE])
+{
+	autodigest struct digest *d = digest_new(DIGEST_SHA256, &e);
+	autofree char *zeros = calloc(1, len);
+	digest_add(d, zeros, len);
+	assert_ok(digest_hex(d, out, &e));
+}
+
+static void assert_zeros_delivered(struct receive *r)
+{
+	autolisting got = { 0 };
+	char want[DIGEST_HEX_SIZE];
+	hex_of_zeros(10 * MIB, want);
+	assert_ok(receive_listing(r, &got, &e));
+	assert_int_equal(got.count, 1);
+	assert_string_equal(got.lines[0].hex, want);
+	assert_int_equal(figures(r).bytes_done, 10 * MIB);
+}
+
+TEST(receive_catch_up__while_the_rest_comes__whole)
+{
+	struct receive *r = kept_zeros(ANY, 9 * MIB, NULL);
+	unsigned steps = 0;
+	assert_false(receive_is_behind(r)); /* it is not open */
+	assert_ok(head(r, 0, 9 * MIB, 10 * MIB, ""));
+	for (; receive_is_behind(r) && steps < 4; steps++)
+		assert_ok(receive_catch_up(r, &e));
+	assert_int_equal(steps, 4);
+	assert_ok(bytes_at(r, 9 * MIB, MIB / 2));
+	while (receive_is_behind(r))
+		assert_ok(receive_catch_up(r, &e));
+	/* and from here as ever */
+	assert_ok(bytes_at(r, 9 * MIB + MIB / 2, MIB / 2));
+	assert_ok(end(r, 0));
+	assert_zeros_delivered(r);
+	receive_free(r);
+}
+
+TEST(receive_end__kept_bytes_not_yet_hashed__hashed_now)
+{
+	struct receive *r = kept_zeros(ANY, 9 * MIB, NULL);
+	assert_ok(head(r, 0, 9 * MIB, 10 * MIB, ""));
+	assert_ok(bytes_at(r, 9 * MIB, MIB));
+	assert_ok(end(r, 0));
+	assert_zeros_delivered(r);
+	receive_free(r);
+}
+
+TEST(receive_end__kept_bytes_were_wrong__err_hash_file)
+{
+	char want[DIGEST_HEX_SIZE];
+	hex_of("something else", want);
+	struct receive *r = kept_zeros(ANY, 9 * MIB, want);
+	assert_ok(head(r, 0, 9 * MIB, 10 * MIB, ""));
+	assert_ok(bytes_at(r, 9 * MIB, MIB));
+	assert_err(end(r, 0), ERR_HASH_FILE);
+	assert_int_equal(figures(r).bytes_done, 0);
+	assert_int_equal(access(at("a"), F_OK), -1);
+	receive_free(r);
+}
+
+TEST(receive_fail_all__kept_bytes_not_yet_hashed__nothing_is_lost)
+{
+	struct receive_ask ask;
+	struct receive *r = kept_zeros(ANY, 9 * MIB, NULL);
+	assert_ok(head(r, 0, 9 * MIB, 10 * MIB, ""));
+	assert_ok(bytes_at(r, 9 * MIB, MIB / 2));
+	assert_ok(receive_catch_up(r, &e));
+	receive_fail_all(r);
+	assert_ok(LIST(r, "other", { "a", NULL, 10 * MIB }));
+	assert_true(next(r, &ask));
+	assert_int_equal(ask.offset, 9 * MIB + MIB / 2);
+	assert_ok(head(r, 0, ask.offset, 10 * MIB, ""));
+	assert_ok(bytes_at(r, ask.offset, MIB / 2));
+	assert_ok(end(r, 0));
+	assert_zeros_delivered(r);
+	receive_free(r);
+}
+
+TEST(receive_begin__kept_bytes_neither_hashed_nor_asked__found_again)
+{
+	struct receive_ask ask;
+	struct receive *r = fresh(ANY);
+	plant_zeros(9 * MIB);
+	assert_ok(LIST(r, "dp", { "a", NULL, 10 * MIB }));
+	assert_ok(LIST(r, "other", { "a", NULL, 10 * MIB }));
+	assert_int_equal(figures(r).bytes_done, 9 * MIB);
+	assert_true(next(r, &ask));
+	assert_int_equal(ask.offset, 9 * MIB);
+	receive_free(r);
+}
+
+TEST(receive_head__begins_anew_before_kept_bytes_are_hashed__they_go)
+{
+	struct receive *r = kept_zeros(ANY, 9 * MIB, NULL);
+	assert_ok(head(r, 0, 0, 10 * MIB, ""));
+	assert_false(receive_is_behind(r));
+	assert_int_equal(figures(r).bytes_done, 0);
+	for (uint64_t at = 0; at < 10 * MIB; at += MIB)
+		assert_ok(bytes_at(r, at, MIB));
+	assert_ok(end(r, 0));
+	assert_zeros_delivered(r);
+	receive_free(r);
+}
+
+static enum err_code stop_now(void *arg, struct err *why)
+{
+	return *(bool *)arg ? err_set(why, ERR_SIGINT, "stop") : ERR_OK;
+}
+
+TEST(receive_end__stopped_while_it_hashes__all_of_it_is_kept)
+{
+	struct stat st;
+	bool is_stop = false;
+	struct receive *r = kept_zeros((struct receive_options){ .stop = stop_now,
+								 .stop_arg = &is_stop },
+				       9 * MIB, NULL);
+	assert_ok(head(r, 0, 9 * MIB, 10 * MIB, ""));
+	assert_ok(bytes_at(r, 9 * MIB, MIB));
+	is_stop = true;
+	assert_err(end(r, 0), ERR_SIGINT);
+	receive_fail_all(r);
+	assert_int_equal(stat(at("a"), &st), 0);
+	assert_int_equal(st.st_size, 10 * MIB);
+	receive_free(r);
+}
+
+TEST(receive_catch_up__somebody_cut_the_file_off__err_folder)
+{
+	struct receive *r = kept_zeros(ANY, 9 * MIB, NULL);
+	assert_ok(head(r, 0, 9 * MIB, 10 * MIB, ""));
+	assert_int_equal(truncate(at("a"), 0), 0);
+	assert_err(receive_catch_up(r, &e), ERR_FOLDER);
+	receive_free(r);
+}
+
+TEST(receive_plan__two_large_kept_files__one_is_hashed_at_once)
+{
+	struct receive_ask ask;
+	struct receive *r = fresh(ANY);
+	plant_zeros(9 * MIB);
+	assert_int_equal(rename(at("a"), at("b")), 0);
+	plant_zeros(9 * MIB);
+	assert_ok(LIST(r, "dp", { "a", NULL, 10 * MIB }, { "b", NULL, 10 * MIB }));
+	assert_true(next(r, &ask) && next(r, &ask));
+	assert_int_equal(ask.index, 1);
+	assert_ok(head(r, 1, 9 * MIB, 10 * MIB, ""));
+	assert_false(receive_is_behind(r));
+	assert_ok(head(r, 0, 9 * MIB, 10 * MIB, ""));
+	assert_true(receive_is_behind(r));
+	receive_free(r);
+}
+
+TEST(receive_next_part__kept_bytes_not_yet_hashed__behind_them)
+{
+	const struct spread_case c = { .connections = 2, .margin = MIB,
+				       .is_cloud = true, .now_ms = 1000 };
+	struct receive_ask ask, part;
+	struct receive_trim trim;
+	struct receive *r = fresh(ANY);
+	plant_zeros(9 * MIB);
+	assert_ok(LIST(r, "cloud", { "a", NULL, 100 * MIB }));
+	assert_true(next(r, &ask));
+	assert_ok(head(r, 0, 9 * MIB, 100 * MIB, "\"v\""));
+	assert_true(receive_next_part(r, &c, &part));
+	assert_true(part.offset > 9 * MIB);
+	assert_ok(receive_head(r, &(struct receive_begun){ .asked = part.offset,
+							   .offset = part.offset,
+							   .total = 100 * MIB,
+							   .etag = "\"v\"" }, &e));
+	assert_true(receive_next_trim(r, &trim));
+	assert_ok(bytes_of(r, part.offset, part.offset, MIB));
+	for (uint64_t at = 9 * MIB; at < part.offset; at += MIB)
+		assert_ok(bytes_at(r, at, MIB));
+	assert_int_equal(figures(r).bytes_done, part.offset + MIB);
+	while (receive_is_behind(r))
+		assert_ok(receive_catch_up(r, &e));
+	assert_ok(bytes_of(r, part.offset, part.offset + MIB, MIB));
+	receive_fail_all(r);
+	assert_int_equal(figures(r).bytes_done, part.offset + 2 * MIB);
 	receive_free(r);
 }

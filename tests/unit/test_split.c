@@ -94,7 +94,7 @@ TEST(split_begun__first_stream_has_come_near__parts_are_unwanted)
 	}
 	assert_false(split_next_cut(&s, &name, &end));
 	/* what comes of it all the same has a place to be thrown away at */
-	assert_non_null(split_at(&s, third));
+	assert_true(split_fits(split_find(&s, third), third, MIB));
 	split_ended(&s, split_find(&s, third));
 	assert_true(split_failed(&s, split_find(&s, second)));
 	assert_int_equal(s.count, 1);
@@ -182,13 +182,14 @@ TEST(split_reach__gap__up_to_it)
 	assert_int_equal(s.count, 1); /* the first has been forgotten */
 }
 
-TEST(split_at__bytes_of_nobody__null)
+TEST(split_fits__other_bytes_than_those_that_come_next__false)
 {
 	agree(MIB);
-	assert_ptr_equal(split_at(&s, MIB), &s.streams[0]);
-	assert_null(split_at(&s, MIB + 1));
-	struct stream *t = ask();
-	assert_null(split_at(&s, t->asked)); /* its head has not come */
+	struct stream *first = &s.streams[0], *t = ask();
+	assert_true(split_fits(first, MIB, first->end - MIB));
+	assert_false(split_fits(first, MIB, first->end - MIB + 1));
+	assert_false(split_fits(first, MIB + 1, 1));
+	assert_false(split_fits(t, t->asked, 1)); /* its head has not come */
 }
 
 TEST(split_whole__first_stream_brought_all__net_is_told)
