@@ -12,6 +12,7 @@ bool parts_next(struct receive *r, const struct spread_case *c,
 	if (part == NULL)
 		return false;
 	r->margin = c->margin;
+	r->cut = f;
 	*out = (struct receive_ask){ .index = f->index,
 				     .offset = part->asked,
 				     .end = part->end,

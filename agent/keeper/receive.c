@@ -306,8 +306,10 @@ enum err_code receive_head(struct receive *r, const struct receive_begun *h,
 		rc = start_over(r, f, e);
 	if (rc == ERR_OK)
 		rc = intake_take_etag(f, offset, h->etag, e);
-	if (rc == ERR_OK)
+	if (rc == ERR_OK) {
 		f->state = FILE_COMING;
+		spread_begun(&r->spread, f);
+	}
 	if (rc == ERR_CHANGED)
 		intake_forget(r, f);
 	return rc;

@@ -4,7 +4,8 @@
 
 #define PART_LEAST (4ull << 20)
 #define PART_MOST (64ull << 20)
-#define FIRST_PART (16ull << 20) /* of what the first stream has before it */
+#define LAST_PART (24ull << 20)  /* up to that a stream gets all that is its own */
+#define FIRST_LEAST (16ull << 20) /* that the first stream has before it */
 #define FAILURES_MAX 16
 
 static bool is_active(const struct stream *stream)
@@ -38,11 +39,41 @@ static uint64_t round_up(uint64_t n)
 	return (n + SPLIT_STEP - 1) / SPLIT_STEP * SPLIT_STEP;
 }
 
-/* Guided self-scheduling: a share of what is left, so that no stream is the last
- * one for long. */
-static uint64_t part_size(uint64_t left, unsigned connections)
+static uint64_t rest_of(const struct split *s, unsigned i)
 {
-	uint64_t part = round_up(left / connections);
+	const struct stream *t = &s->streams[i];
+	/* the first ends who knows where, but soon */
+	bool is_near = i == 0 && !s->is_agreed;
+	return is_active(t) && t->next < t->end && !is_near ? t->end - t->next : 0;
+}
+
+/* If all streams are equally fast, and what nobody was asked for yet goes to those that
+ * have the least to do: how much will each have, to end together with the others? */
+static uint64_t fair_share(const struct split *s, unsigned connections)
+{
+	uint64_t share = UINT64_MAX, before;
+	do {
+		uint64_t sum = s->size - s->frontier;
+		unsigned sharing = connections;
+		before = share;
+		for (unsigned i = 0; i < s->count; i++) {
+			uint64_t rest = rest_of(s, i);
+			if (rest && rest >= before)
+				sharing--;
+			else
+				sum += rest;
+		}
+		share = sum / sharing;
+	} while (share < before);
+	return share;
+}
+
+/* Most of its share, since they are not equally fast; the end of it at once, since each
+ * request costs a round trip. */
+static uint64_t part_size(const struct split *s, unsigned connections)
+{
+	uint64_t left = s->size - s->frontier, share = fair_share(s, connections);
+	uint64_t part = round_up(share > LAST_PART ? share / 4 * 3 : share);
 	part = part < PART_LEAST ? PART_LEAST : part > PART_MOST ? PART_MOST : part;
 	/* nor a remainder that is not worth a request */
 	return left < part + PART_LEAST ? left : part;
@@ -54,14 +85,36 @@ static const struct stream *ask(struct stream *stream)
 	return stream;
 }
 
-/* The first stream alone is there: how far is far enough not to meet it? */
+/* The first stream alone is there: how far is far enough not to meet it, and no less
+ * than is its own? */
 static bool find_begin(struct split *s, const struct split_case *c)
 {
-	uint64_t begin = round_up(s->streams[0].next + c->margin + FIRST_PART);
+	uint64_t next = s->streams[0].next, first = (s->size - next) / c->connections;
+	first = first < FIRST_LEAST ? FIRST_LEAST : first > PART_MOST ? PART_MOST : first;
+	uint64_t begin = round_up(next + c->margin + first);
 	if (begin >= s->size || s->size - begin < PART_LEAST)
 		return false;
 	s->frontier = begin;
 	return true;
+}
+
+/* Nobody is left to be asked: the stream that has the most to do gives half of it
+ * away, far enough from where it may be now. */
+static const struct stream *take_half(struct split *s, uint64_t margin)
+{
+	struct stream *most = NULL;
+	for (unsigned i = 0; i < s->count; i++) {
+		struct stream *t = &s->streams[i];
+		if (t->state == STREAM_COMING && !t->is_cut &&
+		    (most == NULL || t->end - t->next > most->end - most->next))
+			most = t;
+	}
+	if (most == NULL || most->end - most->next < margin + 2 * PART_LEAST)
+		return NULL;
+	uint64_t end = most->end, from = most->next + margin;
+	most->end = round_up(from + (end - from) / 2);
+	most->is_cut = true;
+	return ask(add(s, most->end, end));
 }
 
 const struct stream *split_next(struct split *s, const struct split_case *c)
@@ -77,10 +130,12 @@ const struct stream *split_next(struct split *s, const struct split_case *c)
 	if (s->count == 1 && !s->is_agreed && !find_begin(s, c))
 		return NULL;
 	/* split_failed() may need a place more for each that is active */
-	if (s->frontier >= s->size || s->count + active + 2 > SPLIT_MAX)
+	if (s->count + active + 2 > SPLIT_MAX)
 		return NULL;
+	if (s->frontier >= s->size)
+		return s->is_agreed ? take_half(s, c->margin) : NULL;
 	uint64_t begin = s->frontier;
-	s->frontier += part_size(s->size - begin, c->connections);
+	s->frontier += part_size(s, c->connections);
 	return ask(add(s, begin, s->frontier));
 }
 

@@ -55,8 +55,9 @@ void split_begin(struct split *s, uint64_t asked, uint64_t have, uint64_t size);
 
 /*
  * The next part to ask for: *out is taken down as STREAM_ASKED, valid until the
- * next call. NULL: nothing now. The parts get smaller to the end of the file, so
- * that all streams end together.
+ * next call. NULL: nothing now. The parts are such that all streams end together, if
+ * they are about equally fast; one that turns out to be slow is cut (split_next_cut)
+ * where another can help.
  */
 const struct stream *split_next(struct split *s, const struct split_case *c);
 

@@ -4,6 +4,8 @@
 
 #define LOOK_MS 100
 #define WORTH_BYTES (64ull << 20) /* less is over before it pays */
+#define SURE_BYTES (128ull << 20) /* where nobody knows how fast one stream is */
+#define FAR_MS 100                /* a window a round trip: one stream is slow there */
 #define TRIAL_MS 200              /* how fast is one stream? */
 #define HELP_MS 3000              /* have more helped? A new one begins slowly */
 #define HELP_FACTOR 1.3
@@ -16,18 +18,26 @@ static uint64_t bytes_of(const struct roster_file *f)
 	return part_length(f->part) + (f->part->split ? f->part->split->ahead : 0);
 }
 
+static uint64_t bytes_left(const struct roster_file *f)
+{
+	return f->size == ROSTER_UNKNOWN ? 0 : f->size - part_length(f->part);
+}
+
+void spread_begun(struct spread *s, const struct roster_file *file)
+{
+	if (bytes_left(file) >= WORTH_BYTES)
+		s->looked_ms = 0;
+}
+
 /* The file that would come last. */
 static struct roster_file *find_largest(const struct roster *list)
 {
 	struct roster_file *best = NULL;
 	for (size_t i = 0; i < list->count; i++) {
 		struct roster_file *f = &list->files[i];
-		if (f->state == FILE_COMING && f->size != ROSTER_UNKNOWN &&
-		    !f->has_restarted && f->part->fd >= 0 &&
-		    f->size - part_length(f->part) >= WORTH_BYTES &&
-		    (best == NULL ||
-		     f->size - part_length(f->part) >
-			     best->size - part_length(best->part)))
+		if (f->state == FILE_COMING && !f->has_restarted &&
+		    f->part->fd >= 0 && bytes_left(f) >= WORTH_BYTES &&
+		    (best == NULL || bytes_left(f) > bytes_left(best)))
 			best = f;
 	}
 	return best;
@@ -39,23 +49,31 @@ static void begin_count(struct spread *s, int64_t now_ms)
 	s->since_bytes = bytes_of(s->file);
 }
 
+static bool has_parts(const struct roster_file *f)
+{
+	return f->part->split && f->part->split->is_agreed;
+}
+
 /* How many streams the file may have now. */
 static unsigned allow(struct spread *s, const struct spread_case *c)
 {
 	if (s->is_settled)
 		return s->allowed;
 	int64_t ms = c->now_ms - s->since_ms;
-	bool is_trial = s->allowed == 1;
-	if (ms < (is_trial ? TRIAL_MS : HELP_MS))
+	bool is_trial = s->allowed == 1 || !s->is_measured;
+	/* others were asked for without a trial, which lasts until one comes */
+	bool is_alone = s->allowed > 1 && !has_parts(s->file);
+	if (ms < (is_trial ? TRIAL_MS : HELP_MS) || (is_trial && is_alone))
 		return s->allowed;
 	double rate = (double)(bytes_of(s->file) - s->since_bytes) / (double)ms;
 	double left = (double)(s->file->size - bytes_of(s->file));
-	if (is_trial && rate < SLOW && left > rate * LONG_MS)
+	if (s->allowed == 1 && rate < SLOW && left > rate * LONG_MS)
 		s->allowed = c->connections;
 	s->is_settled = !is_trial;
 	if (s->is_settled && rate < s->rate * HELP_FACTOR)
 		s->allowed = FEW;
 	s->rate = rate;
+	s->is_measured = true;
 	begin_count(s, c->now_ms);
 	return s->allowed;
 }
@@ -72,11 +90,14 @@ static bool look(struct spread *s, const struct roster *list,
 	if (best == s->file)
 		return best != NULL;
 	s->file = best;
-	s->allowed = c->is_cloud ? c->connections : 1;
+	if (best == NULL)
+		return false;
+	bool is_far = c->wait_ms >= FAR_MS && bytes_left(best) >= SURE_BYTES;
+	s->allowed = c->is_cloud || is_far ? c->connections : 1;
 	s->is_settled = c->is_cloud;
-	if (best)
-		begin_count(s, c->now_ms);
-	return best != NULL;
+	s->is_measured = false;
+	begin_count(s, c->now_ms);
+	return true;
 }
 
 void spread_failed(struct spread *s)
@@ -95,8 +116,7 @@ const struct stream *spread_next(struct spread *s, struct roster *list,
 	if (f->state != FILE_COMING || f->part->fd < 0)
 		return NULL;
 	/* one that is cut into parts needs them all, whatever has failed */
-	bool has_parts = f->part->split && f->part->split->is_agreed;
-	if (!has_parts && (s->is_refused || c->connections < 2))
+	if (!has_parts(f) && (s->is_refused || c->connections < 2))
 		return NULL;
 	unsigned allowed = allow(s, c);
 	struct split_case now = {
@@ -112,5 +132,5 @@ const struct stream *spread_next(struct spread *s, struct roster *list,
 		split_begin(f->part->split, f->asked, part_length(f->part),
 			    f->size);
 	}
-	return split_next(f->part->split, &now);
+	return c->pending < c->connections ? split_next(f->part->split, &now) : NULL;
 }

@@ -8,7 +8,8 @@
  * When is a large file to come in several streams? A fast link is filled by one,
  * and a second would only be unfair to others. Storage in the cloud limits each
  * connection, so there it is several at once; on-premises only where one is slow,
- * and a few where many have not helped: then it is the link that is.
+ * which it is where the way is long, and a few where many have not helped: then it is
+ * the link that is.
  */
 struct spread {
 	struct roster_file *file; /* borrowed; the one looked at, NULL = none */
@@ -17,6 +18,7 @@ struct spread {
 	uint64_t since_bytes;     /* of the file, then */
 	double rate;              /* bytes a ms, of one stream */
 	unsigned allowed;         /* streams */
+	bool is_measured;         /* `rate` is known */
 	bool is_settled;          /* how many has been decided */
 	bool is_refused;          /* this source gives no parts */
 };
@@ -24,14 +26,20 @@ struct spread {
 struct spread_case {
 	int64_t now_ms;       /* boot clock */
 	unsigned connections; /* that may be used, 1..64 */
+	unsigned pending;     /* of them, in use */
 	uint64_t margin;      /* as split_case */
+	unsigned wait_ms;     /* from a request to its answer */
 	bool is_cloud;
 };
 
-/* The next part to ask for, and of which file (*file); NULL: none now. */
+/* The next part to ask for, and of which file (*file); NULL: none now. To be called
+ * often, also where no connection is free: rates are measured here. */
 const struct stream *spread_next(struct spread *s, struct roster *list,
 				 const struct spread_case *c,
 				 struct roster_file **file);
+
+/* A file has begun to come: it may be the one. */
+void spread_begun(struct spread *s, const struct roster_file *file);
 
 /* A stream of it has failed and will be asked for again: with less at once. */
 void spread_failed(struct spread *s);

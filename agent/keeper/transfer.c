@@ -71,6 +71,8 @@ static enum err_code ask_for(struct transfer *t, const struct receive_ask *ask,
 				.size = ask->size,
 				.etag = span_of(ask->etag) };
 	(*pending)++;
+	if (t->asked_ms == 0)
+		t->asked_ms = clock_now_ms();
 	return worker_send(t->worker, WIRE_FETCH, &m, e);
 }
 
@@ -90,7 +92,8 @@ static enum err_code keep_pace(struct transfer *t, struct err *e)
 	return worker_send(t->worker, WIRE_PACE, &t->pacing->now, e);
 }
 
-/* Whole files first; parts of those that are coming where connections are left. */
+/* Whole files first; parts of those that are coming where connections are left. What
+ * is to end for their sake is told before another slot is given back. */
 static enum err_code ask_next(struct transfer *t, unsigned *pending,
 			      int64_t now_ms, struct err *e)
 {
@@ -98,25 +101,28 @@ static enum err_code ask_next(struct transfer *t, unsigned *pending,
 	struct receive_trim trim;
 	enum err_code rc = ERR_OK;
 	unsigned connections = width(t), ahead = connections * ASKED_AHEAD;
-	const struct spread_case c = { .now_ms = now_ms,
+	struct spread_case c = { .now_ms = now_ms,
 				       .connections = connections,
 				       .margin = worker_ring_bytes(t->worker),
+				       .wait_ms = t->wait_ms,
 				       .is_cloud = t->kind == WIRE_SOURCE_CLOUD };
-	while (rc == ERR_OK && receive_next_trim(t->receive, &trim)) {
-		struct wire_trim m = { .index = trim.index,
-				       .asked = trim.asked,
-				       .end = trim.end };
-		rc = worker_send(t->worker, WIRE_TRIM, &m, e);
-	}
 	/* net would begin with as many as there are connections */
 	if (connections < worker_connections(t->worker))
 		ahead = connections;
 	while (rc == ERR_OK && *pending < ahead &&
 	       receive_next(t->receive, &ask))
 		rc = ask_for(t, &ask, pending, e);
-	while (rc == ERR_OK && *pending < connections &&
-	       receive_next_part(t->receive, &c, &ask))
+	c.pending = *pending;
+	while (rc == ERR_OK && receive_next_part(t->receive, &c, &ask)) {
 		rc = ask_for(t, &ask, pending, e);
+		c.pending = *pending;
+	}
+	while (rc == ERR_OK && receive_next_trim(t->receive, &trim)) {
+		struct wire_trim m = { .index = trim.index,
+				       .asked = trim.asked,
+				       .end = trim.end };
+		rc = worker_send(t->worker, WIRE_TRIM, &m, e);
+	}
 	return rc;
 }
 
@@ -151,6 +157,8 @@ static enum err_code take_head(struct transfer *t, const struct wire_head *m,
 					     .total = m->total,
 					     .etag = etag };
 	snprintf(etag, sizeof(etag), "%.*s", SPAN_ARG(m->etag));
+	if (t->wait_ms == 0)
+		t->wait_ms = (unsigned)(clock_now_ms() - t->asked_ms) + 1;
 	return receive_head(t->receive, &begun, e);
 }
 

@@ -20,6 +20,9 @@ struct transfer {
 	enum wire_rung rung;           /* in: remembered; out: what worked */
 	enum wire_form form;
 	struct pacing *pacing;         /* borrowed; NULL = as fast as it goes */
+	int64_t asked_ms;              /* when the first file was asked for; 0 = not
+					* yet, boot clock */
+	unsigned wait_ms;              /* until its answer began; 0 = not yet */
 	int64_t deadline_ms;           /* boot clock; INT64_MAX = none */
 	void (*on_tick)(void *arg);    /* about ten times a second */
 	void *arg;

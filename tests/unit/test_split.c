@@ -57,28 +57,66 @@ TEST(split_next__agreed__as_many_as_there_are_connections)
 	assert_int_equal(more, 6);
 }
 
-TEST(split_next__to_the_end__parts_cover_the_file_and_get_smaller)
+/*
+ * Eight streams fetch the file, the first of them alone until there are parts. Returns
+ * the requests; *waste is for how many of the steps at the end a stream has nothing to
+ * do.
+ */
+static unsigned fetch_all(const uint64_t speeds[8], unsigned *waste)
 {
+	uint64_t asked[8] = { 0 }, reach = 0, name, end;
+	bool is_asked[8] = { true };
+	unsigned requests = 7, idle = 0;
 	agree(MIB);
-	uint64_t at = s.frontier, last = UINT64_MAX;
-	struct stream *t;
-	while ((t = ask()) != NULL || s.count > 1) {
-		if (t == NULL) { /* all at work: the last one ends */
-			t = &s.streams[s.count - 1];
-			t->next = t->end;
-			s.streams[0].next = s.streams[0].end;
-			split_ended(&s, t);
-			t->end = 0; /* forget it, as if it were hashed */
-			split_reach(&s, 0);
-			continue;
-		}
-		assert_true(t->asked == at);
-		uint64_t len = t->end - t->asked;
-		assert_true(len <= last || t->end == SIZE);
-		at = t->end;
-		last = len;
+	for (unsigned i = 1; i < 8; i++) {
+		asked[i] = i == 1 ? s.streams[1].asked : ask()->asked;
+		is_asked[i] = true;
 	}
-	assert_true(at == SIZE);
+	*waste = 0;
+	while (s.count) {
+		unsigned busy = 0;
+		for (unsigned i = 0; i < 8; i++) {
+			struct stream *t = is_asked[i] ? split_find(&s, asked[i]) : NULL;
+			if (t == NULL) {
+				t = ask();
+				is_asked[i] = t != NULL;
+				if (t == NULL)
+					continue;
+				asked[i] = t->asked;
+				requests++;
+			}
+			uint64_t left = t->end - t->next;
+			t->state = STREAM_COMING;
+			t->next += left < speeds[i] ? left : speeds[i];
+			busy++;
+			if (t->next == t->end)
+				split_ended(&s, t);
+		}
+		while (split_next_cut(&s, &name, &end))
+			assert_true(split_find(&s, name)->end == end);
+		idle = busy < 8 ? idle + 1 : 0;
+		reach = split_reach(&s, reach);
+	}
+	assert_true(reach == SIZE);
+	*waste = idle;
+	return requests;
+}
+
+TEST(split_next__equally_fast__all_end_together_after_few_requests)
+{
+	const uint64_t speeds[8] = { MIB, MIB, MIB, MIB, MIB, MIB, MIB, MIB };
+	unsigned waste;
+	assert_in_range(fetch_all(speeds, &waste), 7, 3 * 8);
+	assert_in_range(waste, 0, 4); /* of about 128 */
+}
+
+TEST(split_next__one_is_slow__others_help_it)
+{
+	const uint64_t speeds[8] = { MIB, MIB, MIB, MIB / 4, MIB, MIB, MIB, MIB };
+	unsigned waste;
+	assert_in_range(fetch_all(speeds, &waste), 7, 4 * 8);
+	/* not for what is hardly more than may be under way: 12 MiB, 48 steps */
+	assert_in_range(waste, 0, 48);
 }
 
 TEST(split_begun__first_stream_has_come_near__parts_are_unwanted)

@@ -12,6 +12,7 @@ static struct roster_file file;
 static struct roster list;
 static struct spread s;
 static int64_t now_ms;
+static unsigned wait_ms;
 
 static void begin(uint64_t size)
 {
@@ -22,13 +23,15 @@ static void begin(uint64_t size)
 	list = (struct roster){ .files = &file, .count = 1 };
 	s = (struct spread){ 0 };
 	now_ms = 1000;
+	wait_ms = 1;
 }
 
 /* Ask until there is nothing more; how many were asked for. */
 static unsigned ask(bool is_cloud)
 {
 	const struct spread_case c = { .now_ms = now_ms, .connections = 8,
-				       .margin = 4 * MIB, .is_cloud = is_cloud };
+				       .margin = 4 * MIB, .wait_ms = wait_ms,
+				       .is_cloud = is_cloud };
 	struct roster_file *of;
 	unsigned count = 0;
 	while (spread_next(&s, &list, &c, &of)) {
@@ -36,6 +39,16 @@ static unsigned ask(bool is_cloud)
 		count++;
 	}
 	return count;
+}
+
+/* Nothing can be asked for, since all connections are at work. */
+static void look_only(void)
+{
+	const struct spread_case c = { .now_ms = now_ms, .connections = 8,
+				       .pending = 8, .margin = 4 * MIB,
+				       .wait_ms = wait_ms };
+	struct roster_file *of;
+	assert_null(spread_next(&s, &list, &c, &of));
 }
 
 static void pass(int64_t ms, uint64_t bytes_a_second)
@@ -94,6 +107,63 @@ TEST(spread_next__on_prem_slow_and_many_help__all_of_them)
 	pass(3000, 60 * MIB);
 	ask(false);
 	assert_int_equal(s.allowed, 8);
+	free(part.split);
+	part.split = NULL;
+}
+
+TEST(spread_next__on_prem_far__several_at_once)
+{
+	begin(1024 * MIB);
+	wait_ms = 150;
+	assert_int_equal(ask(false), 7);
+	pass(450, 8 * MIB);
+	look_only(); /* the first stream is still alone */
+	agree();
+	look_only(); /* so fast was one */
+	pass(3000, 60 * MIB);
+	look_only();
+	assert_int_equal(s.allowed, 8);
+	free(part.split);
+	part.split = NULL;
+}
+
+TEST(spread_next__on_prem_far_and_many_do_not_help__few)
+{
+	begin(1024 * MIB);
+	wait_ms = 150;
+	assert_int_equal(ask(false), 7);
+	pass(450, 8 * MIB);
+	agree();
+	look_only();
+	pass(3000, 9 * MIB);
+	look_only();
+	assert_int_equal(s.allowed, 2);
+	free(part.split);
+	part.split = NULL;
+}
+
+TEST(spread_next__on_prem_far_but_not_large__tried_first)
+{
+	begin(100 * MIB);
+	wait_ms = 150;
+	assert_int_equal(ask(false), 0);
+	pass(200, 8 * MIB);
+	assert_true(ask(false) > 0);
+	free(part.split);
+	part.split = NULL;
+}
+
+TEST(spread_begun__large_file__looked_at_without_delay)
+{
+	begin(1024 * MIB);
+	file.state = FILE_ASKED;
+	wait_ms = 150;
+	assert_int_equal(ask(false), 0);
+	now_ms += 10; /* sooner than it would be looked for again */
+	file.state = FILE_COMING;
+	assert_int_equal(ask(false), 0);
+	spread_begun(&s, &file);
+	assert_int_equal(ask(false), 7);
 	free(part.split);
 	part.split = NULL;
 }
