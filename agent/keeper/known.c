@@ -1,6 +1,7 @@
 #include "agent/keeper/known.h"
 
 #include "agent/keeper/part.h"
+#include "common/own.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,7 @@ static size_t keep(struct roster_file *from, size_t count, struct roster_file *t
 	size_t kept = 0;
 	for (size_t i = 0; i < count; i++) {
 		struct roster_file *f = &from[i];
+		free(take_ptr(f->said)); /* each source says its own */
 		if (is_unknown(f)) {
 			part_free(f->part, NULL); /* it is closed */
 			free(f->path);

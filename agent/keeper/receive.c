@@ -104,7 +104,7 @@ static void take_known(struct receive *r, struct roster_file *f,
 		f->state = FILE_DONE;
 		r->done++;
 		r->bytes_done += f->size;
-		if (f->said[0] && strcmp(f->said, f->sha256) != 0)
+		if (f->said && strcmp(f->said, f->sha256) != 0)
 			intake_forget(r, f); /* of two sources one is wrong */
 		return;
 	}

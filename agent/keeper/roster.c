@@ -18,8 +18,10 @@ static enum err_code no_memory(struct err *e)
 
 void roster_free(struct roster *l)
 {
-	for (size_t i = 0; i < l->count; i++)
+	for (size_t i = 0; i < l->count; i++) {
 		free(l->files[i].path);
+		free(l->files[i].said);
+	}
 	free(l->files);
 	free(l->by_index);
 	*l = (struct roster){ .limits = l->limits };
@@ -60,7 +62,7 @@ static enum err_code map_index(struct roster *l, uint64_t index, struct err *e)
 }
 
 static struct roster_file *append(struct roster *l, const char *path,
-				  struct err *e)
+				  const char *said, struct err *e)
 {
 	if (l->count == l->room) {
 		size_t room = l->room ? l->room * 2 : 64;
@@ -74,8 +76,12 @@ static struct roster_file *append(struct roster *l, const char *path,
 		l->room = room;
 	}
 	struct roster_file *f = &l->files[l->count];
-	*f = (struct roster_file){ .path = strdup(path), .state = FILE_IDLE };
-	if (f->path == NULL) {
+	*f = (struct roster_file){ .path = strdup(path),
+				   .said = said[0] ? strdup(said) : NULL,
+				   .state = FILE_IDLE };
+	if (f->path == NULL || (said[0] && f->said == NULL)) {
+		free(f->path);
+		free(f->said);
 		no_memory(e);
 		return NULL;
 	}
@@ -124,12 +130,11 @@ enum err_code roster_add(struct roster *l, uint64_t index, const char *path,
 		return err_set(e, ERR_HASH_FILE, "%.150s: the source lists "
 			       "sha256:%s, policy says sha256:%s", path, said,
 			       line->hex);
-	struct roster_file *f = append(l, path, e);
+	struct roster_file *f = append(l, path, said, e);
 	if (f == NULL)
 		return ERR_NOMEM;
 	f->size = size;
 	f->index = (uint32_t)index;
-	memcpy(f->said, said, sizeof(said));
 	l->by_index[index] = (uint32_t)l->count;
 	return ERR_OK;
 }
@@ -163,7 +168,7 @@ enum err_code roster_judge_hash(const struct roster *l,
 		return strcmp(f->said, sha1) == 0 ?
 			       ERR_OK :
 			       differs(f, "the source", "sha1", sha1, f->said, e);
-	if (f->said[0] && strcmp(f->said, f->sha256) != 0)
+	if (f->said && strcmp(f->said, f->sha256) != 0)
 		return differs(f, "the source", "sha256", f->sha256, f->said, e);
 	return ERR_OK;
 }

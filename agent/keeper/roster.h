@@ -27,6 +27,8 @@ enum roster_state {
 /* There may be WIRE_MAX_FILES of them. */
 struct roster_file {
 	char *path;                   /* owned */
+	char *said;                   /* SHA-256 or SHA-1 by the source, hex; owned;
+				       * NULL = none */
 	uint64_t size;                /* bytes, or ROSTER_UNKNOWN */
 	uint64_t asked;               /* offset of the last FETCH for all the rest */
 	struct part *part;            /* owned by receive; NULL = no byte of it,
@@ -35,7 +37,6 @@ struct roster_file {
 	uint8_t state;                /* enum roster_state */
 	bool is_old;                  /* holds bytes from before this source */
 	bool has_restarted;           /* the source began it anew once */
-	char said[DIGEST_HEX_SIZE];   /* SHA-256 or SHA-1 by the source; "" */
 	char sha256[DIGEST_HEX_SIZE]; /* of the complete file */
 };
 
@@ -57,7 +58,7 @@ struct roster {
 	size_t unknown;            /* files without; after roster_check */
 };
 
-void roster_free(struct roster *l); /* paths too, parts not */
+void roster_free(struct roster *l); /* texts too, parts not */
 /* For another list: the files must have been taken out. */
 void roster_clear(struct roster *l);
 
@@ -77,7 +78,7 @@ enum err_code roster_learn_size(struct roster *l, struct roster_file *f,
 
 static inline bool roster_says_sha1(const struct roster_file *f)
 {
-	return strlen(f->said) == 40;
+	return f->said && strlen(f->said) == 40;
 }
 
 /* Bytes of the file that the draft holds, in order and hashed. */

@@ -263,7 +263,7 @@ struct dav *dav_start(struct http *http, const struct dav_request *request,
 	if (ok) {
 		d->http = http;
 		d->request = *request;
-		d->folders.max = ENTRY_ARENA_MAX;
+		d->folders.max = ENTRY_NAMES_MAX;
 		d->url = strdup(request->url);
 		d->token_line = request->token_line ?
 				strdup(request->token_line) : NULL;

@@ -27,13 +27,18 @@ static enum err_code grow(struct entry_list *l, struct err *e)
 	return ERR_OK;
 }
 
+#define HASH_MAX 64
+#define ARENA_MAX (ENTRY_NAMES_MAX + WIRE_MAX_FILES * (HASH_MAX + 1))
+
 /* Where the text begins in the arena. */
-static size_t keep(struct buf *arena, struct span text)
+static uint32_t keep(struct buf *arena, struct span text)
 {
 	size_t at = arena->len;
+	if (text.len == 0)
+		return 0;
 	buf_span(arena, text);
 	buf_char(arena, '\0');
-	return at;
+	return (uint32_t)at;
 }
 
 enum err_code entry_list_add(struct entry_list *l, struct span path,
@@ -48,20 +53,20 @@ enum err_code entry_list_add(struct entry_list *l, struct span path,
 		return err_set(e, ERR_LIMIT, "a name or URL of %zu bytes: %.*s...",
 			       path.len > url.len ? path.len : url.len, 64,
 			       path.len > url.len ? path.at : url.at);
-	l->arena.max = ENTRY_ARENA_MAX;
-	if (l->arena.len + path.len + url.len + 3 > ENTRY_ARENA_MAX)
+	l->arena.max = ARENA_MAX;
+	l->names += path.len + url.len + 2;
+	if (l->names > ENTRY_NAMES_MAX)
 		return err_set(e, ERR_LIMIT, "more than %u MiB of names and URLs",
-			       ENTRY_ARENA_MAX >> 20);
-	struct entry *item = &l->items[l->count];
-	*item = (struct entry){ .size = size };
+			       ENTRY_NAMES_MAX >> 20);
 	if (l->arena.len == 0)
 		buf_char(&l->arena, '\0');
-	item->path = keep(&l->arena, path);
-	if (url.len)
-		item->url = keep(&l->arena, url);
-	size_t hash_len = hash ? strlen(hash) : 0;
-	if (hash_len < sizeof(item->hash))
-		memcpy(item->hash, hash ? hash : "", hash_len);
+	struct span digits = span_of(hash ? hash : "");
+	l->items[l->count] = (struct entry){
+		.size = size,
+		.path = keep(&l->arena, path),
+		.url = keep(&l->arena, url),
+		.hash = digits.len <= HASH_MAX ? keep(&l->arena, digits) : 0,
+	};
 	if (l->arena.failed)
 		return err_set(e, ERR_NOMEM, "no memory for a list of files");
 	l->count++;
@@ -76,6 +81,11 @@ const char *entry_path(const struct entry_list *l, size_t index)
 const char *entry_url(const struct entry_list *l, size_t index)
 {
 	return l->arena.at + l->items[index].url;
+}
+
+const char *entry_hash(const struct entry_list *l, size_t index)
+{
+	return l->arena.at + l->items[index].hash;
 }
 
 static int by_path(const void *a, const void *b, void *arg)

@@ -14,18 +14,19 @@
  * those of agent/wire.h.
  */
 struct entry {
-	size_t path, url; /* offsets in the arena; url 0 = made from the path */
-	uint64_t size;    /* WIRE_UNKNOWN where nobody named it */
-	char hash[65];    /* lower-case hex, 64 or 40 digits, or "" */
+	uint64_t size;      /* WIRE_UNKNOWN where nobody named it */
+	uint32_t path;      /* these are offsets in the arena; 0 = "" */
+	uint32_t url, hash; /* url "" = made from the path; hash: 64 or 40 hex, or "" */
 };
 
 struct entry_list {
 	struct entry *items; /* owned */
 	size_t count, room;
 	struct buf arena;    /* NUL-ended texts; begins with one NUL */
+	size_t names;        /* of them, paths and URLs; bytes */
 };
 
-#define ENTRY_ARENA_MAX (8u << 20)
+#define ENTRY_NAMES_MAX (8u << 20) /* bytes of paths and URLs */
 
 void entry_list_free(struct entry_list *l); /* zero is fine */
 /* path and url are copied; url "" = made from the path. ERR_LIMIT, ERR_NOMEM.
@@ -37,5 +38,6 @@ enum err_code entry_list_add(struct entry_list *l, struct span path,
 enum err_code entry_list_sort(struct entry_list *l, struct err *e);
 const char *entry_path(const struct entry_list *l, size_t index);
 const char *entry_url(const struct entry_list *l, size_t index);
+const char *entry_hash(const struct entry_list *l, size_t index);
 
 #endif

@@ -306,7 +306,7 @@ static void send_entries(struct net *n)
 		struct wire_entry m = { .index = i,
 					.path = span_of(entry_path(l, i)),
 					.size = l->items[i].size,
-					.hash = span_of(l->items[i].hash),
+					.hash = span_of(entry_hash(l, i)),
 					.host = span_of(url.host) };
 		must(wire_put(n->out, WIRE_ENTRY, &m, NULL));
 	}

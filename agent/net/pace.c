@@ -4,7 +4,7 @@
 #define IDLE_NS SECOND_NS /* buffers have run empty */
 #define NEVER_NS (INT64_MAX / 4)
 #define READ_MIN 1024u /* of curl's buffer */
-#define READ_MAX (32u << 10) /* each answer of HTTP/2 has one */
+#define READ_MAX (16u << 10) /* a record of TLS; each answer of HTTP/2 has one */
 #define READS_A_SECOND 16
 #define BUFFER_MIN 4096u
 /* The longest round trip that must not hold a rate down, with half a buffer used. */

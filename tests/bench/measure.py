@@ -134,3 +134,14 @@ def free_memory():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) << 10
     return 0
+
+
+# -- files ----------------------------------------------------------------------
+
+def drop_pages(folder):
+    """Out of the page cache; they must be on the disk."""
+    for where, _, names in os.walk(folder):
+        for name in names:
+            fd = os.open(os.path.join(where, name), os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)

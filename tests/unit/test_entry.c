@@ -24,7 +24,7 @@ TEST(entry_list_add__all_fields__are_copied)
 	assert_int_equal(l.count, 1);
 	assert_string_equal(entry_path(&l, 0), "setup/tool.bin");
 	assert_string_equal(entry_url(&l, 0), "https://a/b");
-	assert_string_equal(l.items[0].hash, hex);
+	assert_string_equal(entry_hash(&l, 0), hex);
 	assert_int_equal(l.items[0].size, 7);
 }
 
@@ -35,7 +35,7 @@ TEST(entry_list_add__no_url__is_empty_text)
 	assert_ok(entry_list_add(&l, SPAN_LIT("a"), (struct span){ 0 },
 				 WIRE_UNKNOWN, NULL, &e));
 	assert_string_equal(entry_url(&l, 0), "");
-	assert_string_equal(l.items[0].hash, "");
+	assert_string_equal(entry_hash(&l, 0), "");
 	assert_true(l.items[0].size == WIRE_UNKNOWN);
 }
 
@@ -81,8 +81,24 @@ TEST(entry_list_add__arena_full__is_limit)
 		rc = entry_list_add(&l, (struct span){ path, sizeof(path) },
 				    (struct span){ 0 }, 0, "", &e);
 	assert_err(rc, ERR_LIMIT);
-	assert_true(l.arena.len <= ENTRY_ARENA_MAX);
+	assert_true(l.arena.len <= ENTRY_NAMES_MAX + 1);
 	assert_string_not_equal(entry_path(&l, l.count - 1), "");
+}
+
+TEST(entry_hash__given_none_too_long__as_given_or_none)
+{
+	autolist l = { 0 };
+	struct err e = { 0 };
+	char digits[66] = { 0 };
+	memset(digits, 'a', 65);
+	assert_ok(entry_list_add(&l, SPAN_LIT("a"), SPAN_LIT(""), 1, digits + 1, &e));
+	assert_ok(entry_list_add(&l, SPAN_LIT("b"), SPAN_LIT(""), 1, NULL, &e));
+	assert_ok(entry_list_add(&l, SPAN_LIT("c"), SPAN_LIT(""), 1, digits, &e));
+	assert_string_equal(entry_hash(&l, 0), digits + 1);
+	assert_string_equal(entry_hash(&l, 1), "");
+	assert_string_equal(entry_hash(&l, 2), "");
+	assert_string_equal(entry_url(&l, 2), "");
+	assert_string_equal(entry_path(&l, 2), "c");
 }
 
 TEST(entry_list_sort__any_order__is_bytewise)

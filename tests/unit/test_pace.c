@@ -170,11 +170,11 @@ TEST(pace_took__one_byte_a_second__no_overflow)
 
 TEST(pace_read_bytes__by_rate__a_sixteenth_of_a_second)
 {
-	assert_int_equal(pace_read_bytes(0), 32 << 10);
+	assert_int_equal(pace_read_bytes(0), 16 << 10);
 	assert_int_equal(pace_read_bytes(1), 1024);
 	assert_int_equal(pace_read_bytes(8000), 1024);
 	assert_int_equal(pace_read_bytes(160000), 10000);
-	assert_int_equal(pace_read_bytes(100000000), 32 << 10);
+	assert_int_equal(pace_read_bytes(100000000), 16 << 10);
 }
 
 TEST(pace_buffer_bytes__by_rate_and_connections__a_fifth_of_a_second_in_all)
