@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ASKS_MAX 32         /* folders asked for at once, over HTTP/2 */
+#define ASKS_MAX 64         /* folders asked for at once, over HTTP/2 */
 #define ASKS_FEW 8          /* where each takes a connection */
 #define FOLDERS_MAX 20000   /* of one listing: each is a request */
 #define LIST_TIMEOUT_MS 300000u
