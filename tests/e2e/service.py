@@ -6,6 +6,7 @@ offset that the test moves: jump(seconds). The network role has an empty environ
 and so always the real time: certificates stay valid.
 """
 
+import atexit
 import contextlib
 import datetime
 import glob
@@ -30,7 +31,17 @@ def faketime_library():
         skip("libfaketime is not installed")
     if is_sanitized():
         skip("libfaketime and the sanitizers exclude each other")
+    atexit.register(sweep_faketime)
     return found[0]
+
+
+def sweep_faketime():
+    """What libfaketime leaves in shared memory when its process is killed."""
+    for path in glob.glob("/dev/shm/*faketime_s*_*"):
+        pid = path.rpartition("_")[2]
+        if not os.path.exists("/proc/" + pid):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 def moment(text):

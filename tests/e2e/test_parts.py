@@ -110,6 +110,50 @@ def interrupted_the_rest_comes_later():
         same(run.json["bytes_resumed"] + run.json["bytes_received"], SIZE, "bytes")
 
 
+def from_cloud(storage):
+    with Site(files=FILES, storage=storage) as s:
+        s.without("dp01", "dp02")
+        run = s.download()
+        same(run.json["source"]["kind"], "cloud")
+        same(run.json["bytes_received"], SIZE, "bytes received")
+        s.expect_published()
+        return web.access_log(s.world.storage) if storage == "nginx" else None
+
+
+@check
+def cloud_storage_gets_several_at_once():
+    """Without a trial, however fast it is."""
+    log = from_cloud("nginx")
+    expect(len(parts(log)) > 1, log)
+
+
+@check
+def azurite_gives_parts():
+    from_cloud("azurite")
+
+
+@check
+def kept_bytes_are_hashed_while_the_rest_comes():
+    """And no stop in between costs one of them."""
+    with Case(files=FILES) as s:
+        part = s.lab.dp_nginx(rate="%d" % SLOW)
+        s.locate(s.share(part))
+        s.policy()
+        kept = 0
+        for _ in range(2):
+            with Running(s) as running:
+                running.until_bytes(kept + (24 << 20))
+                running.signal(signal.SIGINT)
+                same(running.finish().status, 130, "status")
+            now = os.path.getsize(os.path.join(s.partial(), "big.bin"))
+            expect(now > kept, "%d bytes, %d before" % (now, kept))
+            kept = now
+        run = s.go()
+        same(run.status, 0, "status")
+        same(run.json["bytes_resumed"], kept, "bytes resumed")
+        same(run.json["bytes_received"], SIZE - kept, "bytes received")
+
+
 # What a server may do to a request for a part, and content arrives all the same:
 # either it comes in one stream then, or the part is asked for again.
 HARMLESS = ("range-ignored", "range-200-tail", "range-multipart", "range-416",
