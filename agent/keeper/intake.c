@@ -35,8 +35,7 @@ enum err_code intake_catch_up(struct receive *r, struct roster_file *f, int fd,
 	return rc;
 }
 
-/* It can be asked for (again). */
-static void reopen(struct receive *r, struct roster_file *f)
+void intake_reopen(struct receive *r, struct roster_file *f)
 {
 	size_t place = (size_t)(f - r->list.files);
 	f->state = FILE_IDLE;
@@ -57,7 +56,7 @@ void intake_forget(struct receive *r, struct roster_file *f)
 	folder_remove(r->o.dir_fd, f->path, &ignored);
 	f->is_old = false;
 	f->sha256[0] = '\0';
-	reopen(r, f);
+	intake_reopen(r, f);
 }
 
 /* What came but could not be written is not there, or what is there is not hashed:
@@ -65,10 +64,11 @@ void intake_forget(struct receive *r, struct roster_file *f)
 static void intake_keep_stored(struct receive *r, struct roster_file *f)
 {
 	struct err ignored;
-	r->bytes_done -= roster_have(f);
-	part_trim(f->part, f->part->fd, f->path, &ignored);
+	r->bytes_done -= part_length(f->part) - f->part->stored;
+	if (f->part->fd >= 0)
+		part_trim(f->part, f->part->fd, f->path, &ignored);
 	part_free(take_ptr(f->part), &r->place);
-	reopen(r, f);
+	intake_reopen(r, f);
 }
 
 /* The hash of the whole file, against all that is known of it. */
@@ -183,14 +183,17 @@ bool intake_is_pending(const struct roster_file *f)
 void intake_end_badly(struct receive *r, struct roster_file *f)
 {
 	struct err ignored;
-	if (f->part)
-		r->bytes_done -= part_unsplit(f->part);
-	uint64_t have = roster_have(f);
-	if (f->part && part_is_behind(f->part)) {
+	struct part *p = f->part;
+	bool has_ahead = p && p->split && p->split->ahead >= PART_AHEAD_LEAST &&
+			 part_store(p, f->path, &ignored) == ERR_OK;
+	if (p && (has_ahead || part_is_behind(p))) {
 		intake_keep_stored(r, f);
 		return;
 	}
-	reopen(r, f);
+	if (p)
+		r->bytes_done -= part_unsplit(p);
+	uint64_t have = roster_have(f);
+	intake_reopen(r, f);
 	/* The last byte came, the end did not: nothing is left to ask for. */
 	if (have && have == f->size) {
 		if (intake_open(r, f, &ignored) == ERR_OK)

@@ -66,6 +66,9 @@ enum err_code intake_ask_stop(struct receive *r, uint64_t bytes, struct err *e);
 enum err_code intake_catch_up(struct receive *r, struct roster_file *f, int fd,
 			      struct err *e);
 
+/* It can be asked for (again). */
+void intake_reopen(struct receive *r, struct roster_file *f);
+
 /* Its bytes go, from the disk and from the figures. */
 void intake_forget(struct receive *r, struct roster_file *f);
 
@@ -88,7 +91,7 @@ enum err_code intake_sync(struct receive *r, struct err *e);
 
 /* Asked for, and not ended. */
 bool intake_is_pending(const struct roster_file *f);
-/* It ends before its time: what is hashed stays, and it may be asked for again. */
+/* It ends before its time: what is there stays, and it may be asked for again. */
 void intake_end_badly(struct receive *r, struct roster_file *f);
 
 /* Bytes in the draft, hashed or not. */

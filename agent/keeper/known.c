@@ -27,7 +27,7 @@ static int by_path(const void *a, const void *b)
 static bool is_unknown(const struct roster_file *f)
 {
 	return f->state == FILE_GONE || roster_have(f) == 0 ||
-	       (f->part && part_is_behind(f->part));
+	       (f->part && (part_is_behind(f->part) || f->part->split));
 }
 
 /* Move what holds bytes to `to`; returns how many. */

@@ -140,6 +140,35 @@ static uint64_t size_without_gap(int fd, uint64_t size)
 	return hole ? ((uint64_t)hole - 1) / GAP_UNIT * GAP_UNIT : 0;
 }
 
+/* Between units, and without the last page, as above. */
+static void keep_extent(struct split *s, uint64_t begin, uint64_t end)
+{
+	uint64_t first = (begin + GAP_UNIT - 1) / GAP_UNIT * GAP_UNIT;
+	uint64_t last = end ? (end - 1) / GAP_UNIT * GAP_UNIT : 0;
+	if (first > s->frontier && last > first)
+		split_keep(s, first, last);
+}
+
+struct split *part_find_ahead(int fd, uint64_t from, uint64_t size)
+{
+	struct stat st;
+	if (fstat(fd, &st) != 0 || (uint64_t)st.st_size > size)
+		return NULL;
+	off_t end, begin = lseek(fd, (off_t)from, SEEK_DATA);
+	struct split *s = begin < 0 ? NULL : malloc(sizeof(*s));
+	if (s == NULL)
+		return NULL;
+	split_resume(s, from, size);
+	while (begin >= 0 && s->count < SPLIT_MAX / 2 &&
+	       (end = lseek(fd, begin, SEEK_HOLE)) > begin) {
+		keep_extent(s, (uint64_t)begin, (uint64_t)end);
+		begin = lseek(fd, end, SEEK_DATA);
+	}
+	if (s->ahead < PART_AHEAD_LEAST)
+		free(take_ptr(s));
+	return s;
+}
+
 enum err_code part_find(const struct part_place *place, const char *path, int *fd,
 			uint64_t *size_bytes, struct err *e)
 {
@@ -215,7 +244,7 @@ enum err_code part_open(struct part *p, struct part_place *place, const char *pa
 	p->stored = p->flushed = part_length(p);
 	if ((uint64_t)st.st_size < p->stored)
 		return err_set(e, ERR_FOLDER, "%.200s: somebody cut it off", path);
-	if ((uint64_t)st.st_size > p->stored &&
+	if ((uint64_t)st.st_size > p->stored && p->split == NULL &&
 	    part_trim(p, p->fd, path, e) != ERR_OK)
 		return ERR_FOLDER;
 	if (is_large(size) && !place->is_memory && p->block == NULL)
@@ -226,10 +255,27 @@ enum err_code part_open(struct part *p, struct part_place *place, const char *pa
 	return place->is_memory ? ERR_OK : allocate(p, path, size, e);
 }
 
+/* What lies between the parts that came becomes a hole. Returns where the last of them
+ * ends. */
+static uint64_t free_gaps(const struct split *s, int fd, uint64_t size)
+{
+	for (unsigned i = 0; i < s->count; i++) {
+		const struct stream *t = &s->streams[i];
+		if (t->next > t->asked && t->next > size)
+			size = t->next;
+		if (t->next < t->end)
+			fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				  (off_t)t->next, (off_t)(t->end - t->next));
+	}
+	return size;
+}
+
 enum err_code part_trim(const struct part *p, int fd, const char *path,
 			struct err *e)
 {
 	uint64_t size = p->block ? p->stored : part_length(p);
+	if (p->split && p->split->ahead)
+		size = free_gaps(p->split, fd, size);
 	if (ftruncate(fd, (off_t)size) != 0)
 		return err_set(e, ERR_FOLDER, "cut off %.200s: %m", path);
 	return ERR_OK;

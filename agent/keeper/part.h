@@ -20,6 +20,8 @@
  */
 #define PART_ETAG_SIZE 257
 #define PART_BLOCK_BYTES (1u << 20)
+#define PART_AHEAD_LEAST (16u << 20) /* bytes ahead of their turn that are worth to be
+				      * kept, and to hash the others anew for */
 #define PART_BLOCKS 6 /* the keeper's share of 24 MiB allows no more */
 
 struct part {
@@ -80,7 +82,15 @@ enum err_code part_find(const struct part_place *place, const char *path, int *f
 			uint64_t *size_bytes, struct err *e);
 
 /*
- * Open for writing behind the bytes we have (anything behind them is cut off),
+ * What several streams have left in the file beyond that: a split that goes on with
+ * the bytes before `from` and those, owned; NULL where they are not worth it
+ * (PART_AHEAD_LEAST). size: of the whole file.
+ */
+struct split *part_find_ahead(int fd, uint64_t from, uint64_t size);
+
+/*
+ * Open for writing behind the bytes we have (anything behind them is cut off, but
+ * what the split knows of),
  * making the file (0644) and its folders where they are missing. size: what it
  * will have, to get the disk blocks of a large one now: ERR_SPACE_DISK.
  */
@@ -89,7 +99,8 @@ enum err_code part_open(struct part *p, struct part_place *place, const char *pa
 void part_close(struct part *p, struct part_place *place);
 
 /* Give back the disk blocks that were reserved for what did not come: whoever
- * asks for room must not find them taken. */
+ * asks for room must not find them taken. What came ahead of its turn stays, as long
+ * as there is a split. */
 enum err_code part_trim(const struct part *p, int fd, const char *path,
 			struct err *e);
 
@@ -110,8 +121,8 @@ enum err_code part_append(struct part *p, struct part_place *place, const char *
 enum err_code part_put(struct part *p, struct part_place *place, const char *path,
 		       struct stream *stream, const void *bytes, size_t len,
 		       struct err *e);
-/* Several streams are no more; what came ahead of its turn is lost. Returns how
- * many bytes that were. */
+/* Several streams are no more; what came ahead of its turn does not count any more.
+ * Returns how many bytes that were. */
 uint64_t part_unsplit(struct part *p);
 /* Write what is still in the block. Where it fails, only `stored` bytes are kept. */
 enum err_code part_store(struct part *p, const char *path, struct err *e);

@@ -118,8 +118,7 @@ static void take_known(struct receive *r, struct roster_file *f,
 static bool may_be_behind(const struct receive *r, const struct roster_file *f,
 			  uint64_t size)
 {
-	return r->behind == NULL && size >= BEHIND_LEAST &&
-	       f->size != RECEIVE_UNKNOWN && size < f->size;
+	return r->behind == NULL && f->size != RECEIVE_UNKNOWN && size < f->size;
 }
 
 static enum err_code take_kept(struct receive *r, struct roster_file *f, int fd,
@@ -129,12 +128,18 @@ static enum err_code take_kept(struct receive *r, struct roster_file *f, int fd,
 	if (p == NULL)
 		return e ? e->code : ERR_NOMEM;
 	p->stored = size;
+	if (may_be_behind(r, f, size))
+		p->split = part_find_ahead(fd, size, f->size);
 	f->is_old = true;
-	r->bytes_done += size;
+	r->bytes_done += intake_bytes(p);
 	part_read_note(p, r->host, fd);
 	enum err_code rc = part_trim(p, fd, f->path, e);
-	if (rc != ERR_OK || !may_be_behind(r, f, size))
-		return rc == ERR_OK ? intake_catch_up(r, f, fd, e) : rc;
+	if (rc != ERR_OK)
+		return rc;
+	if (p->split)
+		spread_resume(&r->spread, f);
+	else if (!may_be_behind(r, f, size) || size < BEHIND_LEAST)
+		return intake_catch_up(r, f, fd, e);
 	r->behind = f;
 	return ERR_OK;
 }
@@ -202,7 +207,8 @@ enum err_code receive_plan(struct receive *r, uint64_t *bytes_kept,
 	for (size_t i = 0; i < r->list.count; i++) {
 		const struct roster_file *f = &r->list.files[i];
 		if (f->size != RECEIVE_UNKNOWN)
-			*need += f->size - roster_have(f);
+			*need += f->size - (f->part ? intake_bytes(f->part) :
+						      roster_have(f));
 	}
 	return ERR_OK;
 }
@@ -224,6 +230,8 @@ bool receive_next(struct receive *r, struct receive_ask *out)
 					     .path = f->path };
 		if (f->asked)
 			memcpy(out->etag, f->part->etag, sizeof(out->etag));
+		if (f->part && f->part->split)
+			out->end = split_first(f->part->split)->end;
 		return true;
 	}
 	return false;
@@ -272,7 +280,8 @@ static enum err_code start_over(struct receive *r, struct roster_file *f,
 			       "instead of going on, for the second time", f->path);
 	f->has_restarted = true;
 	f->is_old = false;
-	r->bytes_done -= part_length(f->part);
+	r->bytes_done -= intake_bytes(f->part);
+	part_unsplit(f->part);
 	return part_restart(f->part, f->path, e);
 }
 
@@ -310,6 +319,8 @@ enum err_code receive_head(struct receive *r, const struct receive_begun *h,
 		f->state = FILE_COMING;
 		spread_begun(&r->spread, f);
 	}
+	if (rc == ERR_OK && f->part->split)
+		split_find(f->part->split, f->asked)->state = STREAM_COMING;
 	if (rc == ERR_CHANGED)
 		intake_forget(r, f);
 	return rc;
@@ -420,6 +431,14 @@ enum err_code receive_fail(struct receive *r, uint64_t index, uint64_t asked,
 	enum err_code rc;
 	if (s && parts_fail(r, s, f, why, &rc, e))
 		return rc;
+	/* no parts from this server: on with what lies before the first gap */
+	if (f && f->state == FILE_ASKED && f->part && f->part->split &&
+	    why->code == ERR_HTTP) {
+		r->bytes_done -= part_unsplit(f->part);
+		r->spread.is_refused = true;
+		intake_reopen(r, f);
+		return ERR_OK;
+	}
 	if (f && intake_is_pending(f) && why->code == ERR_CHANGED)
 		intake_forget(r, f);
 	else if (f && intake_is_pending(f))

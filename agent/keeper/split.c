@@ -34,6 +34,21 @@ void split_begin(struct split *s, uint64_t asked, uint64_t have, uint64_t size)
 	first->state = STREAM_COMING;
 }
 
+void split_resume(struct split *s, uint64_t have, uint64_t size)
+{
+	*s = (struct split){ .size = size, .frontier = have, .is_agreed = true };
+}
+
+void split_keep(struct split *s, uint64_t begin, uint64_t end)
+{
+	add(s, s->frontier, begin);
+	struct stream *kept = add(s, begin, end);
+	kept->next = end;
+	kept->state = STREAM_DONE;
+	s->frontier = end;
+	s->ahead += end - begin;
+}
+
 static uint64_t round_up(uint64_t n)
 {
 	return (n + SPLIT_STEP - 1) / SPLIT_STEP * SPLIT_STEP;
@@ -83,6 +98,11 @@ static const struct stream *ask(struct stream *stream)
 {
 	stream->state = STREAM_ASKED;
 	return stream;
+}
+
+const struct stream *split_first(struct split *s)
+{
+	return ask(&s->streams[0]);
 }
 
 /* The first stream alone is there: how far is far enough not to meet it, and no less

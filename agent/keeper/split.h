@@ -54,6 +54,15 @@ struct split_case {
 void split_begin(struct split *s, uint64_t asked, uint64_t have, uint64_t size);
 
 /*
+ * Or it goes on with what streams of an earlier run have left: the bytes before
+ * `have`, and those that split_keep() names, in their order, with a gap before each.
+ * split_first() asks for what is in the first gap.
+ */
+void split_resume(struct split *s, uint64_t have, uint64_t size);
+void split_keep(struct split *s, uint64_t begin, uint64_t end);
+const struct stream *split_first(struct split *s);
+
+/*
  * The next part to ask for: *out is taken down as STREAM_ASKED, valid until the
  * next call. NULL: nothing now. The parts are such that all streams end together, if
  * they are about equally fast; one that turns out to be slow is cut (split_next_cut)

@@ -1,5 +1,6 @@
 #include "agent/keeper/spread.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 #define LOOK_MS 100
@@ -21,6 +22,11 @@ static uint64_t bytes_of(const struct roster_file *f)
 static uint64_t bytes_left(const struct roster_file *f)
 {
 	return f->size == ROSTER_UNKNOWN ? 0 : f->size - part_length(f->part);
+}
+
+void spread_resume(struct spread *s, struct roster_file *file)
+{
+	*s = (struct spread){ .file = file, .allowed = UINT_MAX, .is_settled = true };
 }
 
 void spread_begun(struct spread *s, const struct roster_file *file)
@@ -57,6 +63,8 @@ static bool has_parts(const struct roster_file *f)
 /* How many streams the file may have now. */
 static unsigned allow(struct spread *s, const struct spread_case *c)
 {
+	if (s->allowed > c->connections)
+		s->allowed = c->connections;
 	if (s->is_settled)
 		return s->allowed;
 	int64_t ms = c->now_ms - s->since_ms;
@@ -81,8 +89,7 @@ static unsigned allow(struct spread *s, const struct spread_case *c)
 static bool look(struct spread *s, const struct roster *list,
 		 const struct spread_case *c)
 {
-	bool is_split = s->file && s->file->state == FILE_COMING &&
-			s->file->part->split;
+	bool is_split = s->file && s->file->part && s->file->part->split;
 	if (is_split || c->now_ms - s->looked_ms < LOOK_MS)
 		return is_split || s->file;
 	struct roster_file *best = find_largest(list);

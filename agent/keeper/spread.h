@@ -38,6 +38,9 @@ const struct stream *spread_next(struct spread *s, struct roster *list,
 				 const struct spread_case *c,
 				 struct roster_file **file);
 
+/* A file has parts from an earlier run: it is the one. */
+void spread_resume(struct spread *s, struct roster_file *file);
+
 /* A file has begun to come: it may be the one. */
 void spread_begun(struct spread *s, const struct roster_file *file);
 

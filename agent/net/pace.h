@@ -67,8 +67,8 @@ void pace_took(struct pace *p, enum pace_lane lane, uint64_t bytes, int64_t now_
 uint64_t pace_rate(const struct pace *p, enum pace_lane lane);
 
 /*
- * How much is best read at once at such a rate: a sixteenth of a second, 1 to 256
- * KiB.
+ * How much is best read at once at such a rate: a sixteenth of a second, 1 to 16
+ * KiB, which is a record of TLS and all that the smallest buffer of net/yield holds.
  */
 size_t pace_read_bytes(uint64_t rate);
 

@@ -13,7 +13,6 @@
 #define DOUBT_MS 500      /* it takes so long for so long: ask the way itself */
 #define CLEAR_MS 10000    /* what the probe said holds for so long */
 #define PROBE_EVERY_MS 5000
-#define BACKGROUND_READ (16u << 10) /* all of the smallest buffer: see yield.h */
 
 static int64_t now_ns(void)
 {
@@ -267,13 +266,6 @@ static void leave_narrow(const struct throttle *t, CURL *easy)
 		curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, (long)age_s);
 }
 
-static size_t read_bytes(const struct throttle *t, uint64_t rate)
-{
-	size_t bytes = pace_read_bytes(rate);
-	bool is_much = t->rates.is_background && bytes > BACKGROUND_READ;
-	return is_much ? BACKGROUND_READ : bytes;
-}
-
 void throttle_begin(struct throttle *t, struct throttle_flow *flow, CURL *easy,
 		    enum pace_lane lane, int64_t silence_ms)
 {
@@ -285,7 +277,7 @@ void throttle_begin(struct throttle *t, struct throttle_flow *flow, CURL *easy,
 				       .lane = lane,
 				       .limit_ms = silence_ms };
 	t->flows = flow;
-	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)read_bytes(t, rate));
+	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)pace_read_bytes(rate));
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_open);
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, flow);
 	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);

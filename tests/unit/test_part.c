@@ -166,3 +166,64 @@ TEST(part_put__ahead_of_its_turn__hashed_when_the_others_are_there)
 	part_free(p, &place);
 	part_place_close(&place);
 }
+
+/* A file of which [0, 1), [4, 24) and [32, 40) MiB are there. */
+static int make_gaps(void)
+{
+	autofree char *some = calloc(1, 20 * MIB);
+	int fd = openat(dir, "a", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	memset(some, 'x', 20 * MIB);
+	assert_int_equal(pwrite(fd, some, MIB, 0), MIB);
+	assert_int_equal(pwrite(fd, some, 20 * MIB, 4 * MIB), 20 * MIB);
+	assert_int_equal(pwrite(fd, some, 8 * MIB, 32 * MIB), 8 * MIB);
+	if (lseek(fd, 0, SEEK_HOLE) != MIB)
+		skip(); /* this file system knows no holes */
+	return fd;
+}
+
+TEST(part_find_ahead__parts_beyond_a_gap__taken_up)
+{
+	begin();
+	autofd fd = make_gaps();
+	struct split *s = part_find_ahead(fd, MIB - 65536, 64 * MIB);
+	assert_non_null(s);
+	const struct stream *first = split_first(s);
+	assert_true(first->asked == MIB - 65536 && first->end == 4 * MIB);
+	/* without the last page or so of each */
+	assert_true(s->ahead == 28 * MIB - 2 * 65536);
+	assert_true(s->frontier == 40 * MIB - 65536);
+	free(s);
+	part_place_close(&place);
+}
+
+TEST(part_find_ahead__too_little_or_of_another_size__null)
+{
+	begin();
+	autofd fd = make_gaps();
+	assert_null(part_find_ahead(fd, MIB - 65536, 39 * MIB));
+	assert_null(part_find_ahead(fd, 30 * MIB, 64 * MIB));
+	assert_null(part_find_ahead(fd, 50 * MIB, 64 * MIB));
+	part_place_close(&place);
+}
+
+TEST(part_trim__with_parts_ahead__they_stay_gaps_give_their_blocks_back)
+{
+	struct stat before, after;
+	begin();
+	autofd fd = make_gaps();
+	struct part *p = part_new(false, &e);
+	p->stored = MIB - 65536;
+	p->split = part_find_ahead(fd, p->stored, 64 * MIB);
+	/* as part_open() leaves it */
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 64 * MIB) != 0)
+		skip();
+	assert_int_equal(fstat(fd, &before), 0);
+	assert_ok(part_trim(p, fd, "a", &e));
+	assert_int_equal(fstat(fd, &after), 0);
+	assert_int_equal(after.st_size, 40 * MIB - 65536);
+	assert_true(after.st_blocks < before.st_blocks &&
+		    (uint64_t)after.st_blocks * 512 < 30 * MIB);
+	assert_int_equal(lseek(fd, 24 * MIB, SEEK_DATA), 32 * MIB);
+	part_free(p, &place);
+	part_place_close(&place);
+}

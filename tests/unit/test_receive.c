@@ -1280,3 +1280,124 @@ TEST(receive_next_part__kept_bytes_not_yet_hashed__behind_them)
 	assert_int_equal(figures(r).bytes_done, part.offset + 2 * MIB);
 	receive_free(r);
 }
+
+/* --- parts that an earlier run has left -------------------------------------- */
+
+/* 256 MiB of zeros, of which 3 MiB and 20 MiB further on came before a stop. */
+static uint64_t stop_with_parts(void)
+{
+	struct receive_ask part;
+	struct receive_trim trim;
+	struct receive *r = two_parts(&part);
+	assert_ok(part_begins(r, part.offset, part.offset, "\"v\""));
+	assert_true(receive_next_trim(r, &trim));
+	for (uint64_t at = MIB; at < 3 * MIB; at += MIB)
+		assert_ok(bytes_at(r, at, MIB));
+	for (uint64_t at = part.offset; at < part.offset + 20 * MIB; at += MIB)
+		assert_ok(bytes_of(r, part.offset, at, MIB));
+	receive_fail_all(r);
+	assert_int_equal(figures(r).bytes_done, 23 * MIB); /* the next plan looks */
+	receive_free(r);
+	return part.offset;
+}
+
+static struct receive *with_parts(struct receive_ask *ask, uint64_t *begin)
+{
+	*begin = stop_with_parts();
+	struct receive *r = new_with(ANY);
+	assert_ok(LIST(r, "cloud", { "a", NULL, 256 * MIB }));
+	assert_in_range(figures(r).bytes_resumed, 22 * MIB, 23 * MIB);
+	assert_true(next(r, ask));
+	assert_in_range(ask->offset, 2 * MIB, 3 * MIB);
+	assert_int_equal(ask->end, *begin);
+	assert_string_equal(ask->etag, "\"v\"");
+	return r;
+}
+
+static void fetch_parts(struct receive *r)
+{
+	const struct spread_case c = { .connections = 2, .margin = MIB,
+				       .is_cloud = true, .now_ms = 1000 };
+	struct receive_ask part;
+	while (receive_next_part(r, &c, &part)) {
+		assert_ok(part_begins(r, part.offset, part.offset, "\"v\""));
+		for (uint64_t at = part.offset, n; at < part.end; at += n) {
+			n = part.end - at < MIB ? part.end - at : MIB;
+			assert_ok(bytes_of(r, part.offset, at, n));
+		}
+		assert_ok(receive_end(r, 0, part.offset, &e));
+	}
+}
+
+TEST(receive_next__parts_of_an_earlier_run__only_the_gaps)
+{
+	autolisting got = { 0 };
+	char want[DIGEST_HEX_SIZE];
+	struct receive_ask ask;
+	uint64_t begin;
+	struct receive *r = with_parts(&ask, &begin);
+	assert_ok(head(r, 0, ask.offset, 256 * MIB, "\"v\""));
+	for (uint64_t at = ask.offset, n; at < begin; at += n) {
+		n = begin - at < MIB ? begin - at : MIB;
+		assert_ok(bytes_at(r, at, n));
+	}
+	assert_ok(end(r, 0));
+	fetch_parts(r);
+	assert_true(receive_is_complete(r));
+	struct receive_figures f = figures(r);
+	assert_int_equal(f.bytes_done, 256 * MIB);
+	assert_int_equal(f.bytes_resumed + f.bytes_received, 256 * MIB);
+	hex_of_zeros(256 * MIB, want);
+	assert_ok(receive_listing(r, &got, &e));
+	assert_string_equal(got.lines[0].hex, want);
+	receive_free(r);
+}
+
+TEST(receive_fail__no_parts_any_more__on_with_what_is_in_a_row)
+{
+	const struct err why = { .code = ERR_HTTP };
+	struct receive_ask ask, again;
+	uint64_t begin;
+	struct receive *r = with_parts(&ask, &begin);
+	assert_ok(receive_fail(r, 0, ask.offset, &why, &e));
+	assert_int_equal(figures(r).bytes_done, ask.offset);
+	assert_true(next(r, &again));
+	assert_true(again.offset == ask.offset && again.end == RECEIVE_UNKNOWN);
+	/* and now it is an error */
+	assert_err(receive_fail(r, 0, again.offset, &why, &e), ERR_HTTP);
+	receive_free(r);
+}
+
+TEST(receive_fail__of_the_first_gap__nothing_is_lost)
+{
+	const struct err why = { .code = ERR_BROKEN };
+	struct receive_ask ask;
+	uint64_t begin;
+	struct receive *r = with_parts(&ask, &begin);
+	assert_err(receive_fail(r, 0, ask.offset, &why, &e), ERR_BROKEN);
+	assert_ok(LIST(r, "other", { "a", NULL, 256 * MIB }));
+	assert_in_range(figures(r).bytes_resumed, 22 * MIB, 23 * MIB);
+	receive_free(r);
+}
+
+TEST(receive_head__begins_anew_instead_of_the_gap__all_of_it_goes)
+{
+	struct receive_ask ask;
+	uint64_t begin;
+	struct receive *r = with_parts(&ask, &begin);
+	assert_ok(head(r, 0, 0, 256 * MIB, "\"v\""));
+	assert_int_equal(figures(r).bytes_done, 0);
+	assert_ok(bytes_at(r, 0, MIB));
+	receive_free(r);
+}
+
+TEST(receive_head__of_the_gap_another_version__changed)
+{
+	struct receive_ask ask;
+	uint64_t begin;
+	struct receive *r = with_parts(&ask, &begin);
+	assert_err(head(r, 0, ask.offset, 256 * MIB, "\"w\""), ERR_CHANGED);
+	assert_int_equal(figures(r).bytes_done, 0);
+	assert_int_equal(access(at("a"), F_OK), -1);
+	receive_free(r);
+}

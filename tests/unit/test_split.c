@@ -220,6 +220,23 @@ TEST(split_reach__gap__up_to_it)
 	assert_int_equal(s.count, 1); /* the first has been forgotten */
 }
 
+TEST(split_keep__parts_of_an_earlier_run__gaps_are_asked_for)
+{
+	split_resume(&s, 10 * MIB, SIZE);
+	split_keep(&s, 20 * MIB, 84 * MIB);
+	split_keep(&s, 100 * MIB, 148 * MIB);
+	assert_true(s.ahead == 112 * MIB);
+	const struct stream *first = split_first(&s);
+	assert_true(first->asked == 10 * MIB && first->end == 20 * MIB);
+	struct stream *second = ask();
+	assert_true(second->asked == 84 * MIB && second->end == 100 * MIB);
+	assert_true(ask()->asked == 148 * MIB); /* and on as ever */
+	struct stream *t = split_find(&s, 10 * MIB);
+	t->next = t->end;
+	split_ended(&s, t);
+	assert_true(split_reach(&s, 10 * MIB) == 84 * MIB);
+}
+
 TEST(split_fits__other_bytes_than_those_that_come_next__false)
 {
 	agree(MIB);
