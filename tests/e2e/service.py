@@ -247,3 +247,14 @@ class Service:
                 if line.startswith("voluntary_ctxt_switches:"):
                     return int(line.split()[1])
         raise AssertionError("no count of switches")
+
+    def at_rest(self, limit_s=10):
+        """That count, once it has stood still: the last question that we asked the
+        daemon is over."""
+        end = time.monotonic() + limit_s
+        while time.monotonic() < end:
+            before = self.switches()
+            time.sleep(0.1)
+            if self.switches() == before:
+                return before
+        raise AssertionError("the daemon does not come to rest")
