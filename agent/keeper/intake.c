@@ -5,6 +5,7 @@
 #include "common/own.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -97,8 +98,12 @@ enum err_code intake_sync(struct receive *r, struct err *e)
 static enum err_code sync_file(struct receive *r, const struct roster_file *f,
 			       struct err *e)
 {
-	if (f->size >= SYNC_ALONE)
-		return fs_sync(f->part->fd, f->path, e);
+	if (f->size >= SYNC_ALONE) {
+		enum err_code rc = fs_sync(f->part->fd, f->path, e);
+		/* what could not be written past the page cache leaves it now */
+		posix_fadvise(f->part->fd, 0, 0, POSIX_FADV_DONTNEED);
+		return rc;
+	}
 	r->unsynced += f->size + FILE_COST;
 	return r->unsynced > SYNC_BATCH ? intake_sync(r, e) : ERR_OK;
 }

@@ -143,7 +143,11 @@ static enum err_code run_source(struct job *j, struct transfer *t, struct err *e
 		j->transfer_began_ms = clock_now_ms();
 	enum err_code rc = transfer_run(t, e);
 	on_tick(j);
-	return rc == ERR_OK ? check(j, e) : rc;
+	if (rc != ERR_OK)
+		return rc;
+	/* all is there: what net and the ring hold is room for the listing now */
+	worker_stop(take_ptr(j->worker));
+	return check(j, e);
 }
 
 /* --- one source, as often as it deserves ------------------------------------------- */
@@ -249,6 +253,11 @@ static enum err_code try_source(struct job *j, const struct choose_item *item,
 		*e = (struct err){ 0 };
 		if (attempt(j, &s, item, e) == ERR_OK)
 			return ERR_OK;
+		struct err start = { 0 };
+		if (j->worker == NULL && job_start(j, true, &start) != ERR_OK) {
+			*e = start;
+			return e->code;
+		}
 		if (e->code == ERR_NET_DIED || e->code == ERR_NET_LIED) {
 			struct err died = *e;
 			if (job_restart_worker(j, e) == ERR_OK)

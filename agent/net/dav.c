@@ -57,6 +57,7 @@ struct dav {
 	unsigned folder_count;      /* all that were found */
 	struct ask asks[ASKS_MAX];
 	bool is_multiplexed; /* the server speaks HTTP/2 */
+	unsigned connect_ms;
 };
 
 static void on_response(void *arg, const struct http_response *r);
@@ -123,6 +124,7 @@ static void finish(struct dav *d, const struct err *e, bool is_single_file)
 		.needs_token = d->sends_token,
 		.is_single_file = is_single_file,
 		.is_multiplexed = d->is_multiplexed,
+		.connect_ms = d->connect_ms,
 	};
 	/* what a host is known for counts in the directories that have it only:
 	 * elsewhere "sccm?/" is a folder that nobody has (docs/wire.md 5.3) */
@@ -529,6 +531,8 @@ static void on_response(void *arg, const struct http_response *r)
 	struct dav *d = a->dav;
 	a->call = NULL;
 	d->is_multiplexed |= r->is_multiplexed;
+	if (r->connect_ms > d->connect_ms)
+		d->connect_ms = r->connect_ms;
 	if (r->result.code != ERR_OK && d->state == DAV_FOLDERS) {
 		finish(d, &r->result, false);
 		return;

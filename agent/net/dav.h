@@ -35,6 +35,7 @@ struct dav_result {
 	bool needs_token;         /* files too go with the token */
 	bool is_single_file;      /* base_url is a file, not a folder */
 	bool is_multiplexed;      /* the server speaks HTTP/2 */
+	unsigned connect_ms;      /* TCP; of the slowest connection */
 };
 
 /*

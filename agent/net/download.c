@@ -9,6 +9,8 @@
 
 #define SEND_AT 4 /* full slots */
 #define AT_ONCE (4ull << 20) /* bytes that may come to HTTP/2 streams */
+#define NEAR_MS 5 /* another connection costs next to nothing */
+#define OWN_BYTES (64ull << 20) /* so much is worth one */
 
 enum slot_state {
 	SLOT_FREE,
@@ -28,6 +30,7 @@ struct fetch {
 	uint64_t total;    /* of the file; WIRE_UNKNOWN until somebody names it */
 	char etag[WIRE_NAME + 1]; /* of the bytes that the keeper has */
 	enum wire_form form;
+	bool is_own;       /* over HTTP/1.1, with a connection of its own */
 	bool is_storage;   /* blob of a manifest, not the service itself */
 	bool is_paused;
 	bool is_cut;       /* the trimmed end was reached: no error */
@@ -41,8 +44,10 @@ struct download {
 	unsigned free_slots;
 	struct fetch *fetches;
 	unsigned active; /* of them, with a request */
+	unsigned own;    /* of those, with a connection of their own */
 	unsigned unsent; /* full slots that wait to travel together */
 	bool is_multiplexed; /* the source speaks HTTP/2 */
+	bool is_near;
 	/* the source */
 	enum wire_source kind;
 	const struct entry_list *files;
@@ -71,6 +76,13 @@ struct download *download_new(const struct download_options *options,
 	return d;
 }
 
+static void forget_call(struct fetch *f)
+{
+	f->call = NULL;
+	f->download->active--;
+	f->download->own -= f->is_own;
+}
+
 static void free_fetch(struct fetch *f)
 {
 	struct download *d = f->download;
@@ -81,7 +93,7 @@ static void free_fetch(struct fetch *f)
 		}
 	if (f->call) {
 		http_cancel(f->call);
-		d->active--;
+		forget_call(f);
 	}
 	if (f->slot >= 0) {
 		d->slots[f->slot] = SLOT_FREE;
@@ -121,6 +133,7 @@ enum err_code download_set_source(struct download *d,
 	d->form = s->form;
 	d->is_single_file = s->is_single_file;
 	d->is_multiplexed = s->is_multiplexed;
+	d->is_near = s->kind == WIRE_SOURCE_DP && s->connect_ms < NEAR_MS;
 	d->token_for_files = s->token_for_files;
 	d->offer_client = s->offer_client;
 	d->base_url = strdup(s->base_url);
@@ -373,9 +386,8 @@ static void on_done(void *arg, const struct http_response *r)
 	struct fetch *f = arg;
 	struct download *d = f->download;
 	struct err e = { 0 };
-	f->call = NULL;
-	d->active--;
-	if (f->end == WIRE_UNKNOWN) /* parts come over HTTP/1.1 */
+	forget_call(f);
+	if (!f->is_own)
 		d->is_multiplexed = r->is_multiplexed;
 	/* no DP behind this URL, but a plain WebDAV server: docs/wire.md 5.3 */
 	if (r->result.code == ERR_OK && r->head.status == 404 &&
@@ -451,8 +463,7 @@ static enum err_code request(struct fetch *f, struct err *e)
 		       f->is_storage		 ? HTTP_STORAGE :
 						   HTTP_SERVICE,
 		.offer_client = d->offer_client && d->kind == WIRE_SOURCE_DP,
-		/* parts come side by side on connections of their own */
-		.only_http1 = f->end != WIRE_UNKNOWN,
+		.only_http1 = f->is_own,
 		.max_body = 64 << 10,
 		.on_head = on_head,
 		.on_data = on_data,
@@ -461,6 +472,7 @@ static enum err_code request(struct fetch *f, struct err *e)
 	};
 	f->call = http_start(d->options.http, &r, e);
 	d->active += f->call != NULL;
+	d->own += f->call && f->is_own;
 	return f->call ? ERR_OK : e->code;
 }
 
@@ -479,8 +491,8 @@ static unsigned most_active(const struct download *d)
 static uint64_t bytes_to_come(const struct fetch *f)
 {
 	uint64_t left = f->total == WIRE_UNKNOWN ? AT_ONCE : f->total - f->position;
-	if (f->end != WIRE_UNKNOWN)
-		return 0; /* a part: HTTP/1.1 */
+	if (f->is_own)
+		return 0;
 	return left < AT_ONCE ? left : AT_ONCE;
 }
 
@@ -489,12 +501,24 @@ static uint64_t bytes_to_come(const struct fetch *f)
 static bool is_too_much(const struct download *d, const struct fetch *next)
 {
 	uint64_t sum = bytes_to_come(next);
-	if (!d->is_multiplexed || d->active == 0 || next->end != WIRE_UNKNOWN)
+	if (!d->is_multiplexed || d->active == 0 || next->is_own)
 		return false;
 	for (const struct fetch *f = d->fetches; f; f = f->next)
 		if (f->call)
 			sum += bytes_to_come(f);
 	return sum > AT_ONCE;
+}
+
+/*
+ * Parts come side by side. A large file has nothing of HTTP/2 but the work that its
+ * frames are, and others would wait behind it.
+ */
+static bool wants_own(const struct fetch *f)
+{
+	const struct download *d = f->download;
+	return f->end != WIRE_UNKNOWN ||
+	       (d->is_multiplexed && d->is_near && f->total != WIRE_UNKNOWN &&
+	        f->total - f->asked >= OWN_BYTES);
 }
 
 /* As many as there may be, in the order asked. */
@@ -507,6 +531,9 @@ static void begin_waiting(struct download *d)
 		if (d->active >= most)
 			return;
 		if (f->call)
+			continue;
+		f->is_own = wants_own(f);
+		if (f->is_own && d->own >= d->options.connections)
 			continue;
 		if (is_too_much(d, f))
 			return;

@@ -30,6 +30,7 @@ struct download_source {
 	enum wire_form form;
 	bool is_single_file;    /* base_url is the file */
 	bool is_multiplexed;    /* known to speak HTTP/2 */
+	unsigned connect_ms;    /* to it, where that is known */
 	const char *token_line; /* header line; NULL = none */
 	bool token_for_files;   /* files of base_url's origin want it as well */
 	bool offer_client;

@@ -352,6 +352,7 @@ static void on_dav(void *arg, const struct dav_result *r)
 		.form = r->form,
 		.is_single_file = r->is_single_file,
 		.is_multiplexed = r->is_multiplexed,
+		.connect_ms = r->connect_ms,
 		.token_line = r->needs_token ? n->list_token.at : NULL,
 		.token_for_files = r->needs_token,
 		.offer_client = r->rung != WIRE_RUNG_NOCERT,

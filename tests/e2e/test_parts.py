@@ -3,6 +3,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -45,6 +46,19 @@ def a_fast_server_gets_one_request():
         s.locate(s.share(part))
         same(s.go().status, 0, "status")
         same(len(gets(web.access_log(part))), 1, "requests")
+
+
+@check
+def a_large_file_of_a_near_server_has_a_connection_of_its_own():
+    """HTTP/2 is for the list and the small ones."""
+    with Case(files={"big.bin": SIZE, "a.bin": 1000, "b.bin": 2000}) as s:
+        part = s.lab.dp_nginx(tls=s.lab.ca.server("127.0.0.1"), http2=True)
+        s.locate(s.share(part, scheme="https"))
+        same(s.go().status, 0, "status")
+        log = {r["uri"].rpartition("/")[2]: r for r in gets(web.access_log(part))}
+        same(log["big.bin"]["protocol"], "HTTP/1.1", "protocol of the large file")
+        same(log["a.bin"]["protocol"], "HTTP/2.0", "protocol of a small one")
+        same(log["a.bin"]["connection"], log["b.bin"]["connection"], "connections")
 
 
 @check
@@ -130,6 +144,34 @@ def interrupted_and_then_a_server_that_gives_no_parts():
         same(run.status, 0, "status")
         expect(ranges(whole), "no part was asked for")
         same(run.json["result"], "verified", "result")
+
+
+def cached_bytes(path):
+    """Of the file, in the page cache."""
+    said = subprocess.run(["fincore", "--bytes", "--noheadings", "--output", "RES", path],
+                          stdout=subprocess.PIPE, text=True, check=True)
+    return int(said.stdout)
+
+
+def page_cache(name, rate, **settings):
+    def run():
+        with Case(files=FILES, settings=settings) as s:
+            kind = subprocess.run(["stat", "-f", "-c", "%T", s.path()],
+                                  stdout=subprocess.PIPE, text=True, check=True)
+            if kind.stdout.strip() == "tmpfs":
+                skip("the folder of the tests is in memory")
+            part = s.lab.dp_nginx(**({"rate": "%d" % rate} if rate else {}))
+            s.locate(s.share(part))
+            s.policy()
+            wants(s.run("--download", PACKAGE, "--json"), 0)    # go() reads it all
+            left = cached_bytes(os.path.join(s.published(), "big.bin"))
+            expect(left < 8 << 20, "%d bytes are in the page cache" % left)
+    run.__name__ = "the page cache is left alone by " + name
+    return run
+
+
+check(page_cache("one stream", 0))
+check(page_cache("several", SLOW))
 
 
 def from_cloud(storage):
