@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A large file in several streams: when, and what servers do to its parts."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -93,51 +94,49 @@ def a_small_file_is_one_stream():
         same(len(gets(web.access_log(part))), 1, "requests")
 
 
-@check
-def killed_in_the_midst_what_came_counts():
+@contextlib.contextmanager
+def in_the_midst():
+    """(case, server, agent): half of it is there, in several streams."""
     with Case(files=FILES) as s:
         part = s.lab.dp_nginx(rate="%d" % SLOW)
         s.locate(s.share(part))
         s.policy()
         with Running(s) as running:
             running.until_bytes(SIZE // 2)
-            running.signal(signal.SIGKILL)
-            running.process.wait()
+            yield s, part, running
+
+
+def goes_on(s):
+    run = s.go()
+    same(run.status, 0, "status")
+    expect(SIZE // 2 - LOST < run.json["bytes_resumed"] < SIZE, run.json)
+    same(run.json["bytes_resumed"] + run.json["bytes_received"], SIZE, "bytes")
+
+
+@check
+def killed_in_the_midst_what_came_counts():
+    with in_the_midst() as (s, part, running):
+        running.signal(signal.SIGKILL)
+        running.process.wait()
         expect(len(parts(web.access_log(part))) > 1, "it came in one stream")
-        run = s.go()
-        same(run.status, 0, "status")
-        expect(SIZE // 2 - LOST < run.json["bytes_resumed"] < SIZE, run.json)
-        same(run.json["bytes_resumed"] + run.json["bytes_received"], SIZE, "bytes")
+        goes_on(s)
 
 
 @check
 def interrupted_the_rest_comes_later():
-    with Case(files=FILES) as s:
-        part = s.lab.dp_nginx(rate="%d" % SLOW)
-        s.locate(s.share(part))
-        s.policy()
-        with Running(s) as running:
-            running.until_bytes(SIZE // 2)
-            running.signal(signal.SIGTERM)
-            same(running.finish().status, 143, "status")
-            expect(running.took < 1.5, running.took)
-        run = s.go()
-        same(run.status, 0, "status")
-        expect(SIZE // 2 - LOST < run.json["bytes_resumed"] < SIZE, run.json)
-        same(run.json["bytes_resumed"] + run.json["bytes_received"], SIZE, "bytes")
+    with in_the_midst() as (s, _, running):
+        running.signal(signal.SIGTERM)
+        same(running.finish().status, 143, "status")
+        expect(running.took < 1.5, running.took)
+        goes_on(s)
 
 
 @check
 def interrupted_and_then_a_server_that_gives_no_parts():
     """What lies there in parts is of no use with it."""
-    with Case(files=FILES) as s:
-        part = s.lab.dp_nginx(rate="%d" % SLOW)
-        s.locate(s.share(part))
-        s.policy()
-        with Running(s) as running:
-            running.until_bytes(SIZE // 2)
-            running.signal(signal.SIGTERM)
-            running.finish()
+    with in_the_midst() as (s, _, running):
+        running.signal(signal.SIGTERM)
+        running.finish()
         whole = s.faulty(fault.Rule("range-ignored", on="range", path="*big.bin*"))
         s.sources(whole)
         run = s.go()

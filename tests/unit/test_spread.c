@@ -111,7 +111,8 @@ TEST(spread_next__on_prem_slow_and_many_help__all_of_them)
 	part.split = NULL;
 }
 
-TEST(spread_next__on_prem_far__several_at_once)
+/* Far away: several were asked for at once. Then, for three seconds: */
+static void go_on_far(uint64_t bytes_a_second)
 {
 	begin(1024 * MIB);
 	wait_ms = 150;
@@ -120,26 +121,22 @@ TEST(spread_next__on_prem_far__several_at_once)
 	look_only(); /* the first stream is still alone */
 	agree();
 	look_only(); /* so fast was one */
-	pass(3000, 60 * MIB);
+	pass(3000, bytes_a_second);
 	look_only();
-	assert_int_equal(s.allowed, 8);
 	free(part.split);
 	part.split = NULL;
 }
 
+TEST(spread_next__on_prem_far__several_at_once)
+{
+	go_on_far(60 * MIB);
+	assert_int_equal(s.allowed, 8);
+}
+
 TEST(spread_next__on_prem_far_and_many_do_not_help__few)
 {
-	begin(1024 * MIB);
-	wait_ms = 150;
-	assert_int_equal(ask(false), 7);
-	pass(450, 8 * MIB);
-	agree();
-	look_only();
-	pass(3000, 9 * MIB);
-	look_only();
+	go_on_far(9 * MIB);
 	assert_int_equal(s.allowed, 2);
-	free(part.split);
-	part.split = NULL;
 }
 
 TEST(spread_next__on_prem_far_but_not_large__tried_first)
