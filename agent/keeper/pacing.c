@@ -71,10 +71,15 @@ static uint64_t lower_of(uint64_t a, uint64_t b)
 	return a && (b == 0 || a < b) ? a : b;
 }
 
+uint64_t pacing_rate(const struct pacing *p, bool is_cloud)
+{
+	return lower_of(is_cloud ? p->now.rate_cloud : p->now.rate_on_prem,
+			p->now.rate);
+}
+
 unsigned pacing_width(const struct pacing *p, bool is_cloud, unsigned most)
 {
-	uint64_t own = is_cloud ? p->now.rate_cloud : p->now.rate_on_prem;
-	unsigned width = rate_width(lower_of(own, p->now.rate), most);
+	unsigned width = rate_width(pacing_rate(p, is_cloud), most);
 	return p->now.is_background && width > BACKGROUND_WIDTH ? BACKGROUND_WIDTH
 								: width;
 }

@@ -33,6 +33,9 @@ void pacing_begin(struct pacing *p, const struct pacing_job *job, int64_t now_s)
 /* Look at the clock, as often as one likes: true when p->now has changed. */
 bool pacing_turn(struct pacing *p, int64_t now_s);
 
+/* The limit that holds for sources of that kind, bytes a second; 0 = none. */
+uint64_t pacing_rate(const struct pacing *p, bool is_cloud);
+
 /* How many connections, at most `most`, to sources of that kind. */
 unsigned pacing_width(const struct pacing *p, bool is_cloud, unsigned most);
 

@@ -63,10 +63,10 @@ void split_keep(struct split *s, uint64_t begin, uint64_t end);
 const struct stream *split_first(struct split *s);
 
 /*
- * The next part to ask for: *out is taken down as STREAM_ASKED, valid until the
- * next call. NULL: nothing now. The parts are such that all streams end together, if
- * they are about equally fast; one that turns out to be slow is cut (split_next_cut)
- * where another can help.
+ * The next part to ask for, which counts as asked from now on; valid until the next
+ * call. NULL: nothing now. The parts are such that all streams end together, if they
+ * are about equally fast; one that turns out to be slow is cut (split_next_cut) where
+ * another can help.
  */
 const struct stream *split_next(struct split *s, const struct split_case *c);
 

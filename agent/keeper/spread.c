@@ -12,6 +12,7 @@
 #define HELP_FACTOR 1.3
 #define FEW 2                     /* where they have not */
 #define SLOW (32.0 * 1024 * 1024 / 1000) /* bytes a ms */
+#define NEAR_LIMIT 0.8            /* of it: what one stream is held to */
 #define LONG_MS 3000              /* what is left must take so long */
 
 static uint64_t bytes_of(const struct roster_file *f)
@@ -60,6 +61,13 @@ static bool has_parts(const struct roster_file *f)
 	return f->part->split && f->part->split->is_agreed;
 }
 
+/* Is one stream the reason that no more comes? */
+static bool is_slow(double rate, const struct spread_case *c)
+{
+	double limit = (double)c->limit / 1000 * NEAR_LIMIT;
+	return rate < SLOW && (c->limit == 0 || rate < limit);
+}
+
 /* How many streams the file may have now. */
 static unsigned allow(struct spread *s, const struct spread_case *c)
 {
@@ -75,7 +83,7 @@ static unsigned allow(struct spread *s, const struct spread_case *c)
 		return s->allowed;
 	double rate = (double)(bytes_of(s->file) - s->since_bytes) / (double)ms;
 	double left = (double)(s->file->size - bytes_of(s->file));
-	if (s->allowed == 1 && rate < SLOW && left > rate * LONG_MS)
+	if (s->allowed == 1 && is_slow(rate, c) && left > rate * LONG_MS)
 		s->allowed = c->connections;
 	s->is_settled = !is_trial;
 	if (s->is_settled && rate < s->rate * HELP_FACTOR)
@@ -100,8 +108,9 @@ static bool look(struct spread *s, const struct roster *list,
 	if (best == NULL)
 		return false;
 	bool is_far = c->wait_ms >= FAR_MS && bytes_left(best) >= SURE_BYTES;
-	s->allowed = c->is_cloud || is_far ? c->connections : 1;
-	s->is_settled = c->is_cloud;
+	bool is_sure = c->limit == 0 && (c->is_cloud || is_far);
+	s->allowed = is_sure ? c->connections : 1;
+	s->is_settled = is_sure && c->is_cloud;
 	s->is_measured = false;
 	begin_count(s, c->now_ms);
 	return true;

@@ -9,7 +9,8 @@
  * and a second would only be unfair to others. Storage in the cloud limits each
  * connection, so there it is several at once; on-premises only where one is slow,
  * which it is where the way is long, and a few where many have not helped: then it is
- * the link that is.
+ * the link that is. Where we keep to a limit, one stream is tried first, and will do
+ * if it reaches that.
  */
 struct spread {
 	struct roster_file *file; /* borrowed; the one looked at, NULL = none */
@@ -29,6 +30,7 @@ struct spread_case {
 	unsigned pending;     /* of them, in use */
 	uint64_t margin;      /* as split_case */
 	unsigned wait_ms;     /* from a request to its answer */
+	uint64_t limit;       /* that we keep to, bytes a second; 0 = none */
 	bool is_cloud;
 };
 

@@ -84,6 +84,11 @@ static unsigned width(const struct transfer *t)
 	return t->pacing ? pacing_width(t->pacing, is_cloud, most) : most;
 }
 
+static uint64_t limit_of(const struct transfer *t)
+{
+	return t->pacing ? pacing_rate(t->pacing, t->kind == WIRE_SOURCE_CLOUD) : 0;
+}
+
 /* The hour may have brought another rate, or the deadline has passed. */
 static enum err_code keep_pace(struct transfer *t, struct err *e)
 {
@@ -105,6 +110,7 @@ static enum err_code ask_next(struct transfer *t, unsigned *pending,
 				       .connections = connections,
 				       .margin = worker_ring_bytes(t->worker),
 				       .wait_ms = t->wait_ms,
+				       .limit = limit_of(t),
 				       .is_cloud = t->kind == WIRE_SOURCE_CLOUD };
 	/* net would begin with as many as there are connections */
 	if (connections < worker_connections(t->worker))

@@ -13,6 +13,7 @@ static struct roster list;
 static struct spread s;
 static int64_t now_ms;
 static unsigned wait_ms;
+static uint64_t limit;
 
 static void begin(uint64_t size)
 {
@@ -24,6 +25,7 @@ static void begin(uint64_t size)
 	s = (struct spread){ 0 };
 	now_ms = 1000;
 	wait_ms = 1;
+	limit = 0;
 }
 
 /* Ask until there is nothing more; how many were asked for. */
@@ -31,7 +33,7 @@ static unsigned ask(bool is_cloud)
 {
 	const struct spread_case c = { .now_ms = now_ms, .connections = 8,
 				       .margin = 4 * MIB, .wait_ms = wait_ms,
-				       .is_cloud = is_cloud };
+				       .limit = limit, .is_cloud = is_cloud };
 	struct roster_file *of;
 	unsigned count = 0;
 	while (spread_next(&s, &list, &c, &of)) {
@@ -146,6 +148,20 @@ TEST(spread_next__on_prem_far_but_not_large__tried_first)
 	assert_int_equal(ask(false), 0);
 	pass(200, 8 * MIB);
 	assert_true(ask(false) > 0);
+	free(part.split);
+	part.split = NULL;
+}
+
+TEST(spread_next__limit_that_one_stream_reaches__one)
+{
+	begin(1024 * MIB);
+	limit = 8 * MIB;
+	assert_int_equal(ask(true), 0); /* not even from the cloud */
+	pass(300, 8 * MIB);
+	assert_int_equal(ask(true), 0);
+	/* and where it does not */
+	pass(300, 2 * MIB);
+	assert_int_equal(ask(true), 7);
 	free(part.split);
 	part.split = NULL;
 }
