@@ -261,6 +261,8 @@ static uint64_t free_gaps(const struct split *s, int fd, uint64_t size)
 {
 	for (unsigned i = 0; i < s->count; i++) {
 		const struct stream *t = &s->streams[i];
+		if (t->state == STREAM_UNWANTED) /* it wrote nothing */
+			continue;
 		if (t->next > t->asked && t->next > size)
 			size = t->next;
 		if (t->next < t->end)
